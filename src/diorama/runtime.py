@@ -1,0 +1,148 @@
+"""Device, number format, seeds and what the machine can do.
+
+Nothing here runs at import. Model rooms never choose a device; whoever starts a command does, through these functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from diorama.errors import InputError, TooLargeError
+
+__all__ = [
+    "autocast",
+    "available_memory",
+    "check_memory",
+    "choose_device",
+    "generator",
+    "matmul_rate",
+    "peak_memory",
+    "set_threads",
+    "synchronize",
+]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device for ``"auto"`` (CUDA, then Apple's MPS, then the CPU) or for a torch device name.
+
+    Raises:
+        InputError: the name is unknown or the device is absent.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device '{name}' cannot be used here; allowed: auto, cpu, or a present accelerator such as cuda:0") from error
+    return device
+
+
+def autocast(device: torch.device, *, enabled: bool = True) -> contextlib.AbstractContextManager[object]:
+    """Return a bf16 autocast context where the device multiplies bf16 faster than fp32, else a null context."""
+    fast = device.type == "cuda" or (device.type == "cpu" and _cpu_has_bf16())
+    if not (enabled and fast):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a seeded generator; the same seed gives the same numbers on the same kind of device.
+
+    Raises:
+        InputError: the seed is outside 0 to 2**63 - 1.
+    """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed {seed} is out of range: allowed is 0 to {2**63 - 1}")
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def set_threads(num_threads: int | None = None) -> None:
+    """Give torch ``num_threads`` threads, or one per core that this process may use.
+
+    ``OMP_WAIT_POLICY=PASSIVE`` must be in the environment before torch is imported (the CLI sees to it): without it two
+    threads can be 50 times slower than one whenever another process is busy.
+    """
+    torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device | None = None) -> int:
+    """Return the peak memory in bytes: of the CUDA device if one is given, else of this process."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def available_memory(device: torch.device) -> int:
+    """Return free memory in bytes of a CUDA device, or of this machine within its control group's limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = int(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) * 1024
+    with contextlib.suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        free = min(free, limit - used)
+    return free
+
+
+def check_memory(needed: int, device: torch.device, *, remedy: str) -> None:
+    """Refuse a request that cannot fit.
+
+    Args:
+        needed: Bytes the request will take.
+        device: Where it will run.
+        remedy: What to do about it, for the message.
+
+    Raises:
+        TooLargeError: ``needed`` is above 90 % of the free memory.
+    """
+    free = available_memory(device)
+    if needed > 0.9 * free:
+        raise TooLargeError(f"this needs about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; {remedy}")
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16, *, size: int = 2048, seconds: float = 1.0) -> float:
+    """Measure the matrix-product rate in FLOP/s, the denominator of every share-of-peak figure.
+
+    Args:
+        device: Where to measure.
+        dtype: Number format of both factors.
+        size: Side of the square matrices.
+        seconds: How long to measure; the best of the products made in that time counts.
+    """
+    a = torch.randn(size, size, device=device).to(dtype)
+    b = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for start in _rounds(seconds):
+        a @ b
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def _rounds(seconds: float) -> Iterator[float]:
+    end = time.perf_counter() + seconds
+    while (now := time.perf_counter()) < end:
+        yield now
