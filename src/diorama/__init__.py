@@ -1,0 +1,1 @@
+"""Diorama: an open, trainable, self-hosted successor to Sora."""

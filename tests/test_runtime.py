@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diorama import runtime
+from diorama.errors import InputError, TooLargeError
+
+CPU = torch.device("cpu")
+
+
+def test_choose_device() -> None:
+    assert runtime.choose_device("cpu") == CPU
+    assert runtime.choose_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(InputError, match="device 'toaster'"):
+        runtime.choose_device("toaster")
+
+
+def test_same_seed_same_numbers() -> None:
+    a, b, c = (torch.rand(4, generator=runtime.generator(seed)) for seed in (5, 5, 6))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    with pytest.raises(InputError, match="seed -1"):
+        runtime.generator(-1)
+
+
+def test_check_memory_refuses_with_the_remedy() -> None:
+    runtime.check_memory(1, CPU, remedy="")
+    with pytest.raises(TooLargeError, match="make it smaller"):
+        runtime.check_memory(2**60, CPU, remedy="make it smaller")
+
+
+def test_autocast_gives_bf16_only_where_asked() -> None:
+    x = torch.randn(4, 4)
+    with runtime.autocast(CPU, enabled=False):
+        assert (x @ x).dtype == torch.float32
+    with runtime.autocast(CPU):
+        assert (x @ x).dtype in (torch.float32, torch.bfloat16)
+
+
+def test_measures_are_positive() -> None:
+    assert runtime.matmul_rate(CPU, torch.float32, size=64, seconds=0.01) > 0
+    assert 0 < runtime.peak_memory() < 2**45
+    assert runtime.available_memory(CPU) > 0
+
+
+def test_set_threads() -> None:
+    before = torch.get_num_threads()
+    runtime.set_threads(1)
+    assert torch.get_num_threads() == 1
+    runtime.set_threads(before)
