@@ -1,0 +1,154 @@
+"""Captions name what a scene holds, never use the reserved words, and mirror exactly."""
+
+import random
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diorama.errors import InputError
+from diorama.worlds.captions import RESERVED, SYNONYMS, caption, mirror_caption, paraphrase
+from diorama.worlds.scene import CAMERA_MOVES, COLORS, FINISHES, FLOORS, LIGHTS, MOTIONS, SHAPES, SIZES, Body, Camera, Scene
+
+
+def make_scene(seed: int) -> Scene:
+    draw = random.Random(seed)
+    count = draw.randint(1, 4)
+    bodies = []
+    for i in range(count):
+        motion = draw.choice(MOTIONS if count > 1 else MOTIONS[:5])
+        moves = motion in ("roll", "slide", "collide", "pass_behind")
+        bodies.append(
+            Body(
+                shape=draw.choice(SHAPES),
+                color=draw.choice(list(COLORS)),
+                size=draw.choice(SIZES),
+                radius=0.3,
+                finish=draw.choice(FINISHES),
+                motion=motion,
+                direction=draw.choice(("left", "right", "toward", "away")) if moves else "none",
+                partner=draw.choice([j for j in range(count) if j != i]) if motion in ("collide", "pass_behind") else None,
+                position=(0.0, 0.0, 0.3),
+                yaw=0.0,
+                velocity=(0.0, 0.0, 0.0),
+            )
+        )
+    camera = Camera(move=draw.choice(CAMERA_MOVES), target=(0.0, 0.0, 0.3), distance=3.0, azimuth=0.0, elevation=0.4, amount=1.0, field_of_view=0.8)
+    return Scene(
+        bodies=tuple(bodies),
+        floor=draw.choice(FLOORS),
+        floor_color=(0.5, 0.5, 0.5),
+        backdrop=draw.choice(("open", "walls")),
+        light=draw.choice(LIGHTS),
+        sun_azimuth=0.0,
+        camera=camera,
+        width=64,
+        height=64,
+        num_frames=5,
+        fps=12.0,
+        seed=seed,
+    )
+
+
+def says(text: str, phrases: tuple[str, ...]) -> bool:
+    return any(re.search(rf"\b{re.escape(phrase)}\b", text.lower()) for phrase in phrases)
+
+
+def test_every_body_is_named_in_both_captions() -> None:
+    for seed in range(150):
+        scene = make_scene(seed)
+        for text in (caption(scene, seed).dense, caption(scene, seed).short):
+            for body in scene.bodies:
+                pairs = tuple(f"{c} {s}" for c in SYNONYMS["color"][body.color] for s in SYNONYMS["shape"][body.shape])
+                assert says(text, pairs), (text, pairs)
+
+
+def test_the_dense_caption_names_floor_light_motion_and_camera() -> None:
+    for seed in range(150):
+        scene = make_scene(seed)
+        text = caption(scene, seed).dense
+        assert says(text, SYNONYMS["floor"][scene.floor])
+        assert says(text, SYNONYMS["light"][scene.light])
+        for body in scene.bodies:
+            assert body.motion in ("rest", "pass_behind") or says(text, SYNONYMS["motion"][body.motion]), text
+            assert body.motion != "pass_behind" or says(text, ("behind", "in back of")), text
+        if scene.camera.move != "static":
+            verbs = tuple(phrase.split()[-1] for phrase in (*SYNONYMS["camera"][scene.camera.move], *SYNONYMS["shot"][scene.camera.move]))
+            assert says(text, verbs) or says(text, ("rising", "lowering", "shot")), text
+
+
+def test_partners_are_named_with_directions() -> None:
+    scene = make_scene(0)
+    mover = replace(scene.bodies[0], motion="pass_behind", direction="right", partner=1, shape="sphere", color="red")
+    other = replace(scene.bodies[0], motion="rest", direction="none", partner=None, shape="box", color="blue")
+    scene = replace(scene, bodies=(mover, other))
+    for seed in range(40):
+        text = caption(scene, seed).dense
+        assert re.search(r"(behind|in back of) (a|the)[\w\- ]* blue (cube|box|block)", text), text
+        assert "right" in text, text
+
+
+def test_captions_never_use_reserved_words() -> None:
+    reserved = {phrase for values in RESERVED.values() for phrases in values.values() for phrase in phrases}
+    said = [text for seed in range(300) for text in (caption(make_scene(seed), seed).dense, caption(make_scene(seed), seed).short)]
+    for text in said:
+        assert not says(text, tuple(reserved)), text
+
+
+def test_paraphrases_use_other_words_for_colours_and_shapes() -> None:
+    own = tuple(w for key in ("shape", "size", "finish") for phrases in SYNONYMS[key].values() for w in phrases)
+    for seed in range(100):
+        scene = make_scene(seed)
+        text = paraphrase(scene, seed).dense
+        assert not says(text, own), text
+        for body in scene.bodies:
+            assert says(text, RESERVED["color"][body.color]), text
+
+
+def test_tables_have_the_same_keys_and_disjoint_phrases() -> None:
+    for attribute, values in SYNONYMS.items():
+        assert set(values) == set(RESERVED[attribute])
+        for value, phrases in values.items():
+            assert phrases
+            assert not set(phrases) & set(RESERVED[attribute][value])
+    assert set(SYNONYMS["color"]) == set(COLORS)
+    assert set(SYNONYMS["shape"]) == set(SHAPES)
+    assert set(SYNONYMS["camera"]) == set(CAMERA_MOVES)
+
+
+def test_captions_repeat_with_the_seed_and_vary_without() -> None:
+    scene = make_scene(3)
+    assert caption(scene, 5) == caption(scene, 5)
+    assert len({caption(scene, seed).dense for seed in range(20)}) > 15
+
+
+def test_sentences_are_well_formed() -> None:
+    for seed in range(100):
+        text = caption(make_scene(seed), seed).dense
+        assert text[0].isupper()
+        assert text.endswith(".")
+        assert "  " not in text
+        assert " ." not in text
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", text.lower()), text
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(InputError, match="-1"):
+        caption(make_scene(0), -1)
+
+
+def test_mirroring_exchanges_left_and_right_only() -> None:
+    assert mirror_caption("A ball rolls from left to right, Leftward.") == "A ball rolls from right to left, Rightward."
+    assert mirror_caption("in bright light, upright, leftover") == "in bright light, upright, leftover"
+    for table in (SYNONYMS, RESERVED):
+        for phrase in table["direction"]["left"]:
+            assert mirror_caption(phrase) in table["direction"]["right"]
+        for move in ("orbit", "pan"):
+            assert {mirror_caption(p) for p in table["camera"][f"{move}_left"]} == set(table["camera"][f"{move}_right"])
+
+
+@given(st.text(alphabet="lefright LEFRIGHTward-,.s", max_size=60))
+def test_mirroring_twice_gives_the_text_back(text: str) -> None:
+    assert mirror_caption(mirror_caption(text)) == text
