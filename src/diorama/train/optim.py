@@ -1,0 +1,156 @@
+"""Muon for hidden matrices, AdamW for the rest, behind one step and one flat state of named tensors.
+
+Muon is torch's own; convolution kernels are given to it as matrices that share memory with the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from diorama.errors import CheckpointError, ConfigError
+
+__all__ = ["MuonAdamW", "OptimConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Learning rates and moments of both optimisers."""
+
+    muon_lr: float = 0.02
+    """Peak learning rate of hidden matrices; scaled per matrix by ``sqrt(max(1, rows / columns))``."""
+    adamw_lr: float = 1e-3
+    """Peak learning rate of all other parameters."""
+    momentum: float = 0.95
+    """Nesterov momentum of Muon."""
+    newton_schulz_steps: int = 5
+    """Orthogonalisation steps of Muon; each costs three matrix products per matrix."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Moments of AdamW."""
+    weight_decay: float = 0.01
+    """Decay per unit of learning rate, of matrices only."""
+    adamw_names: tuple[str, ...] = ("embed", "table", "conv_in", "conv_out", "proj_out", "head")
+    """A parameter whose name holds one of these goes to AdamW whatever its shape."""
+
+    def __post_init__(self) -> None:
+        for name in ("muon_lr", "adamw_lr"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; allowed is above 0 and at most 1, for example {0.02 if name == 'muon_lr' else 1e-3}"
+                )
+        if not (0 <= self.momentum < 1 and all(0 <= beta < 1 for beta in self.betas)):
+            raise ConfigError(
+                f"momentum {self.momentum} and betas {self.betas} must be at least 0 and below 1; the defaults are 0.95 and (0.9, 0.95)"
+            )
+        if not 1 <= self.newton_schulz_steps < 100 or self.weight_decay < 0:
+            raise ConfigError(
+                f"newton_schulz_steps {self.newton_schulz_steps} must be 1 to 99 and weight_decay {self.weight_decay} at least 0; "
+                "the defaults are 5 and 0.01"
+            )
+
+
+class MuonAdamW:
+    """Both optimisers over the trainable parameters of one module.
+
+    Source: Muon, https://kellerjordan.github.io/posts/muon/ (momentum 0.95, 5 Newton-Schulz steps in bf16).
+
+    Args:
+        module: What to train; its parameters must already be on their device.
+        config: Rates and moments.
+    """
+
+    def __init__(self, module: nn.Module, config: OptimConfig) -> None:
+        self.config = config
+        embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+        self._matrices: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
+        self._others: dict[str, nn.Parameter] = {}
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            hidden = parameter.ndim >= 2 and id(parameter) not in embeddings and not any(part in name for part in config.adamw_names)
+            if hidden and min(parameter.shape[0], parameter[0].numel()) > 1:
+                flat = nn.Parameter(parameter.detach().view(parameter.shape[0], -1))
+                self._matrices[name] = (parameter, flat)
+            else:
+                self._others[name] = parameter
+        self._muon = (
+            torch.optim.Muon(
+                [flat for _, flat in self._matrices.values()],
+                lr=config.muon_lr,
+                weight_decay=config.weight_decay,
+                momentum=config.momentum,
+                ns_steps=config.newton_schulz_steps,
+            )
+            if self._matrices
+            else None
+        )
+        decayed = [p for p in self._others.values() if p.ndim >= 2]
+        plain = [p for p in self._others.values() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
+        self._adamw = torch.optim.AdamW(groups, lr=config.adamw_lr, betas=config.betas, fused=True) if groups else None
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return every parameter that is trained."""
+        return [parameter for parameter, _ in self._matrices.values()] + list(self._others.values())
+
+    def num_matrices(self) -> int:
+        """Return how many parameters Muon trains."""
+        return len(self._matrices)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def step(self, scale: float) -> None:
+        """Move the parameters by their gradients.
+
+        Args:
+            scale: Share of the peak learning rates, 0 to 1, from the schedule.
+        """
+        for parameter, flat in self._matrices.values():
+            flat.grad = None if parameter.grad is None else parameter.grad.reshape(flat.shape)
+        for optimizer, lr in ((self._muon, self.config.muon_lr), (self._adamw, self.config.adamw_lr)):
+            if optimizer is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * scale
+                optimizer.step()  # type: ignore[no-untyped-call]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return momenta and counters as named tensors."""
+        state: dict[str, Tensor] = {}
+        for name, (_, flat) in self._matrices.items():
+            if self._muon is not None and flat in self._muon.state:
+                state[f"muon.{name}"] = self._muon.state[flat]["momentum_buffer"]
+        for name, parameter in self._others.items():
+            if self._adamw is not None and parameter in self._adamw.state:
+                state.update({f"adamw.{key}.{name}": value for key, value in self._adamw.state[parameter].items()})
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what ``state_dict`` gave.
+
+        Raises:
+            CheckpointError: a tensor is unknown or of another shape, so the state is of another model.
+        """
+        for key, value in state.items():
+            kind, _, rest = key.partition(".")
+            if kind == "muon" and rest in self._matrices and self._muon is not None:
+                flat = self._matrices[rest][1]
+                if flat.shape == value.shape:
+                    self._muon.state[flat]["momentum_buffer"] = value.to(flat.device, flat.dtype, copy=True)
+                    continue
+            moment, _, name = rest.partition(".")
+            if kind == "adamw" and name in self._others and self._adamw is not None:
+                parameter = self._others[name]
+                if value.ndim == 0 or value.shape == parameter.shape:
+                    self._adamw.state[parameter][moment] = value.to(parameter.device, torch.float32, copy=True)
+                    continue
+            raise CheckpointError(
+                f"optimiser state '{key}' of shape {tuple(value.shape)} does not fit this model; "
+                "resume with the config of the run, or start in another folder"
+            )
