@@ -70,8 +70,7 @@ class MuonAdamW:
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            hidden = parameter.ndim >= 2 and id(parameter) not in embeddings and not any(part in name for part in config.adamw_names)
-            if hidden and min(parameter.shape[0], parameter[0].numel()) > 1:
+            if _is_matrix(parameter) and id(parameter) not in embeddings and not any(part in name for part in config.adamw_names):
                 flat = nn.Parameter(parameter.detach().view(parameter.shape[0], -1))
                 self._matrices[name] = (parameter, flat)
             else:
@@ -87,8 +86,8 @@ class MuonAdamW:
             if self._matrices
             else None
         )
-        decayed = [p for p in self._others.values() if p.ndim >= 2]
-        plain = [p for p in self._others.values() if p.ndim < 2]
+        decayed = [p for p in self._others.values() if _is_matrix(p)]
+        plain = [p for p in self._others.values() if not _is_matrix(p)]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
         self._adamw = torch.optim.AdamW(groups, lr=config.adamw_lr, betas=config.betas, fused=True) if groups else None
@@ -154,3 +153,8 @@ class MuonAdamW:
                 f"optimiser state '{key}' of shape {tuple(value.shape)} does not fit this model; "
                 "resume with the config of the run, or start in another folder"
             )
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Tell a matrix or kernel from a bias, a gain or a table of one row, whatever shape they are kept in."""
+    return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) > 1
