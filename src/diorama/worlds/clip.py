@@ -1,0 +1,79 @@
+"""A clip of a world with everything known about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diorama.worlds.cameras import Cameras, cameras
+from diorama.worlds.captions import Captions, caption
+from diorama.worlds.physics import Trajectory, simulate
+from diorama.worlds.render import render
+from diorama.worlds.sample import Split, sample_scene
+from diorama.worlds.scene import Scene
+
+__all__ = ["WorldClip", "make_clip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldClip:
+    """Pictures, words and truth."""
+
+    scene: Scene
+    frames: Tensor
+    """uint8 [T, H, W, 3], sRGB."""
+    fps: float
+    captions: Captions
+    cameras: Cameras
+    depth: Tensor
+    """float32 [T, H, W], metres along the camera's forward axis, infinite for the sky."""
+    instances: Tensor
+    """uint8 [T, H, W]: 0 for the background, else the body's index + 1."""
+    contacts: tuple[tuple[int, int, int], ...]
+    """See ``Trajectory.contacts``."""
+    trajectory: Trajectory
+
+
+def make_clip(
+    seed: int,
+    *,
+    split: Split = "train",
+    width: int = 128,
+    height: int = 128,
+    num_frames: int = 33,
+    fps: float = 12.0,
+    num_bodies: int | None = None,
+    device: torch.device | str = "cpu",
+) -> WorldClip:
+    """Draw, simulate, render and caption one clip.
+
+    Args:
+        seed: The same seed and arguments give the same clip.
+        split: See ``sample_scene``.
+        width: Pixels.
+        height: Pixels.
+        num_frames: 1 for a still.
+        fps: Frames a second.
+        num_bodies: 1 to 4; drawn if not given.
+        device: Where to render.
+
+    Raises:
+        InputError: an argument is out of range.
+        MissingExtraError: MuJoCo is not installed.
+    """
+    scene = sample_scene(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps, num_bodies=num_bodies)
+    trajectory, shot = simulate(scene), cameras(scene)
+    rendering = render(scene, trajectory, shot, device=device)
+    return WorldClip(
+        scene=scene,
+        frames=rendering.frames,
+        fps=fps,
+        captions=caption(scene, seed),
+        cameras=shot,
+        depth=rendering.depth,
+        instances=rendering.instances,
+        contacts=trajectory.contacts,
+        trajectory=trajectory,
+    )
