@@ -1,0 +1,71 @@
+"""Known losses are measured as known; a leak in streaming is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diorama.errors import DataError
+from diorama.evaluation.reconstruction import StreamReport, evaluate_autoencoder, measure_streaming
+
+
+def clips(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(60, 190, (5, 16, 16, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def test_a_lossless_pair_is_perfect() -> None:
+    report = evaluate_autoencoder(lambda video: video, lambda latent: latent, clips(2))
+    assert report.clips == 2
+    assert report.psnr > 100
+    assert report.ssim == pytest.approx(1.0, abs=1e-5)
+    assert report.flicker == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_known_error_is_measured() -> None:
+    report = evaluate_autoencoder(lambda video: video, lambda latent: latent + 2 * 10 / 255, clips(3))
+    assert report.psnr == pytest.approx(20 * np.log10(255 / 10), abs=0.05)
+    assert report.psnr_worst <= report.psnr
+    assert "28.1" in report.text()
+
+
+def test_time_smearing_lowers_flicker() -> None:
+    report = evaluate_autoencoder(lambda video: video, lambda latent: latent.mean(2, keepdim=True).expand_as(latent), clips(1))
+    assert report.flicker == pytest.approx(0.0, abs=1e-5)
+
+
+def test_no_clips() -> None:
+    with pytest.raises(DataError, match="0 clips"):
+        evaluate_autoencoder(lambda video: video, lambda latent: latent, [])
+
+
+def passing(chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+    for chunk in chunks:
+        assert chunk.shape[:2] == (1, 3)
+        yield chunk + 1
+
+
+def test_streaming_counts_frames_and_stays_bounded() -> None:
+    report = measure_streaming(passing, width=64, height=48, seconds=(1.0, 4.0))
+    assert report.bounded
+    assert "bounded" in report.text()
+    with pytest.raises(DataError, match="frames"):
+        measure_streaming(lambda chunks: iter([next(chunks)]), width=16, height=16, seconds=(4.0, 4.0))
+
+
+def test_a_round_trip_that_keeps_everything_grows() -> None:
+    def hoard(chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+        yield torch.cat([chunk.repeat(1, 1, 1, 4, 4) for chunk in chunks], 2)
+
+    report = measure_streaming(hoard, width=64, height=64, seconds=(0.5, 16.0))
+    assert report.long_peak > report.short_peak + 30 * 2**20
+
+
+def test_growth_is_judged() -> None:
+    report = StreamReport(short_seconds=4, long_seconds=60, before=100 * 2**20, short_peak=200 * 2**20, long_peak=221 * 2**20)
+    assert not report.bounded
+    assert "NOT bounded" in report.text()
