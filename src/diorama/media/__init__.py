@@ -5,8 +5,8 @@ Frames are ``[T, H, W, 3]`` uint8 here and nowhere else.
 
 from __future__ import annotations
 
-from diorama.media.clip import Audio, Clip
-from diorama.media.codec import TimedFrame, decode_bytes, encode_bytes
+from diorama.media.clip import Audio, Clip, Pixels
+from diorama.media.codec import TimedFrame, decode_bytes, decode_picture, encode_bytes, encode_picture
 from diorama.media.probe import VideoInfo, probe, read_metadata
 from diorama.media.read import iter_frames, read_clip
 from diorama.media.resize import Fit, Placement, place, resize
@@ -19,12 +19,15 @@ __all__ = [
     "Audio",
     "Clip",
     "Fit",
+    "Pixels",
     "Placement",
     "TimedFrame",
     "VideoInfo",
     "contact_sheet",
     "decode_bytes",
+    "decode_picture",
     "encode_bytes",
+    "encode_picture",
     "from_tensor",
     "iter_frames",
     "place",

@@ -18,7 +18,7 @@ import numpy as np
 from diorama.errors import MediaError
 from diorama.media.clip import Audio, Pixels
 
-__all__ = ["Encoding", "TimedFrame", "decode", "decode_bytes", "encode", "encode_bytes", "libav", "pixel_aspect"]
+__all__ = ["Encoding", "TimedFrame", "decode", "decode_bytes", "decode_picture", "encode", "encode_bytes", "encode_picture", "libav", "pixel_aspect"]
 
 BT709 = 1  # AVCOL_SPC_BT709, AVCOL_PRI_BT709 and AVCOL_TRC_BT709 share the number
 LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
@@ -191,6 +191,30 @@ def decode_bytes(data: bytes, name: str = "video in memory") -> Pixels:
     except (av.FFmpegError, OSError) as error:
         raise MediaError(f"{name} is damaged or no video; make it again") from error
     return np.stack(frames)
+
+
+def encode_picture(frame: Pixels) -> bytes:
+    """Return one ``[H, W, 3]`` uint8 frame as a PNG in memory."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def decode_picture(data: bytes, name: str = "picture in memory") -> Pixels:
+    """Return a picture held in memory, ``[H, W, 3]`` uint8.
+
+    Raises:
+        MediaError: the bytes are no picture, or damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise MediaError(f"{name} is damaged or no picture; make it again") from error
 
 
 def pixel_aspect(stream: Any, name: str) -> float:

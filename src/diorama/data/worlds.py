@@ -1,0 +1,276 @@
+"""Worlds rendered into shards by several processes.
+
+Each shard holds a fixed range of seeds, so that a run can be killed at any moment and started again: finished shards
+stay, unfinished ones are made anew, and the bytes do not depend on how many processes worked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from diorama.config import to_dict
+from diorama.data.shards import Sample, cannot_write, shard_names, write_shard
+from diorama.errors import DataError
+
+__all__ = ["MIXTURE", "RenderReport", "Share", "clip_plan", "render_sample", "render_shards"]
+
+Split = Literal["train", "held_out", "any"]
+CLIPS_PER_SHARD = 32
+SEEDS_PER_RUN = 1_000_000
+NUM_RUNS = 10  # scene seeds from 10 million up are kept for evaluation
+NUM_CAPTIONS = 3
+_SETTINGS = "worlds.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A size of clips and how often it is drawn."""
+
+    weight: float
+    """Relative share of all clips."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    num_frames: int
+
+
+_SMALL = ((96, 96), (128, 80), (80, 128), (112, 80), (80, 112))
+_LARGE = ((128, 128), (176, 96), (96, 176), (160, 112), (112, 160))
+MIXTURE: tuple[Share, ...] = (
+    *(Share(weight=0.55 / 10, width=w, height=h, num_frames=frames) for w, h in _SMALL for frames in (17, 33)),
+    *(Share(weight=0.45 / 5, width=w, height=h, num_frames=33) for w, h in _LARGE),
+)
+"""55 % of clips have an area of about 96 x 96, half of them 17 frames long; 45 % have about 128 x 128."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderReport:
+    """What a rendering run did."""
+
+    clips: int
+    """Clips rendered by this run."""
+    frames: int
+    """Frames rendered by this run."""
+    kept: int
+    """Clips that were there before."""
+    seconds: float
+
+    @property
+    def clips_per_second(self) -> float:
+        """Clips rendered a second, all processes together."""
+        return self.clips / max(self.seconds, 1e-9)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames rendered a second, all processes together."""
+        return self.frames / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    seed: int
+    split: Split
+    fps: float
+    mixture: tuple[Share, ...]
+    device: str = "cpu"
+
+
+def clip_plan(seed: int, index: int, mixture: tuple[Share, ...] = MIXTURE) -> tuple[int, Share]:
+    """Return the scene seed and the size of clip ``index`` of run ``seed``."""
+    weights = np.array([share.weight for share in mixture])
+    choice = int(np.random.default_rng([seed, index]).choice(len(mixture), p=weights / weights.sum()))
+    return seed * SEEDS_PER_RUN + index, mixture[choice]
+
+
+def render_sample(seed: int, share: Share, *, split: Split = "train", fps: float = 12.0, device: str = "cpu") -> Sample:
+    """Render one world as a sample whose record holds the scene, captions, cameras and contacts.
+
+    Raises:
+        InputError: an argument is out of range.
+        MissingExtraError: MuJoCo is not installed.
+    """
+    from diorama.worlds.captions import caption
+    from diorama.worlds.clip import make_clip
+
+    clip = make_clip(seed, split=split, width=share.width, height=share.height, num_frames=share.num_frames, fps=fps, device=device)
+    captions = [caption(clip.scene, NUM_CAPTIONS * seed + i) for i in range(NUM_CAPTIONS)]
+    record = {
+        "seed": seed,
+        "split": split,
+        "scene": to_dict(clip.scene),
+        "captions": {"dense": [c.dense for c in captions], "short": [c.short for c in captions]},
+        "cameras": {
+            "world_to_camera": np.round(clip.cameras.world_to_camera.cpu().numpy().astype(float), 6).tolist(),
+            "intrinsics": np.round(clip.cameras.intrinsics.cpu().numpy().astype(float), 6).tolist(),
+        },
+        "contacts": [list(contact) for contact in clip.contacts],
+    }
+    return Sample(key=f"{seed:09d}", frames=clip.frames.cpu().numpy(), fps=fps, record=record)
+
+
+def render_shards(
+    folder: str | Path,
+    count: int,
+    *,
+    seed: int = 0,
+    split: Split = "train",
+    mixture: tuple[Share, ...] = MIXTURE,
+    fps: float = 12.0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RenderReport:
+    """Render worlds until ``folder`` holds ``count`` clips.
+
+    Args:
+        folder: Where the shards go; what a run with the same settings left there is kept.
+        count: Clips in all, 1 to 1 000 000.
+        seed: Number of the run, 0 to 9; runs share no scene.
+        split: Which combinations of colour and shape to draw.
+        mixture: Sizes and their shares.
+        fps: Frames a second.
+        workers: Processes; one per core if None, this process if 0.
+        progress: Called with clips done and clips in all.
+
+    Raises:
+        DataError: an argument is out of range, the folder holds another run's clips, another process is rendering into it,
+            the disk is full, or a worker was killed.
+    """
+    folder = Path(folder)
+    if not 1 <= count <= SEEDS_PER_RUN or not 0 <= seed < NUM_RUNS:
+        raise DataError(f"{count} clips of run {seed} cannot be rendered; allowed are 1 to {SEEDS_PER_RUN} clips and runs 0 to {NUM_RUNS - 1}")
+    settings = _Settings(seed=seed, split=split, fps=fps, mixture=mixture)
+    with _locked(folder):
+        _check_settings(folder, settings)
+        sizes = [min(CLIPS_PER_SHARD, count - first) for first in range(0, count, CLIPS_PER_SHARD)]
+        finished = {name: _num_samples(folder, name) for name in shard_names(folder)}
+        wanted = [i for i, size in enumerate(sizes) if finished.get(f"shard-{i:05d}", 0) < size]
+        kept = sum(sizes) - sum(sizes[i] for i in wanted)
+        start, clips, frames = time.perf_counter(), 0, 0
+        if progress is not None:
+            progress(kept, count)
+        with contextlib.closing(_run(folder, settings, [(i, sizes[i]) for i in wanted], workers)) as results:
+            for shard_clips, shard_frames in results:
+                clips, frames = clips + shard_clips, frames + shard_frames
+                if progress is not None:
+                    progress(kept + clips, count)
+    return RenderReport(clips=clips, frames=frames, kept=kept, seconds=time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the kernel lets go of it however the process ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"another run is rendering into {folder}; wait for it, or choose another folder") from error
+        yield
+
+
+def _check_settings(folder: Path, settings: _Settings) -> None:
+    path, ours = folder / _SETTINGS, json.loads(json.dumps(asdict(settings)))
+    if not path.exists():
+        if shard_names(folder):
+            raise DataError(f"{folder} already holds shards of another kind; choose another folder")
+        try:
+            path.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        return
+    try:
+        theirs = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged; delete the folder, or choose another one") from error
+    for name, value in ours.items():
+        if theirs.get(name) != value:
+            shown = "" if name == "mixture" else f" {theirs.get(name)}, not {value}"
+            raise DataError(f"{folder} holds clips rendered with another {name}{shown}; choose another folder or the same settings")
+
+
+def _num_samples(folder: Path, name: str) -> int:
+    try:
+        samples = len(json.loads((folder / f"{name}.index.json").read_text(encoding="utf-8"))["samples"])
+    except (OSError, ValueError, KeyError):
+        return 0
+    return samples if (folder / f"{name}.tar").is_file() else 0
+
+
+def _run(folder: Path, settings: _Settings, shards: list[tuple[int, int]], workers: int | None) -> Iterator[tuple[int, int]]:
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers == 0:
+        for number, size in shards:
+            yield _render_shard(folder, settings, number, size)
+        return
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(min(workers, max(1, len(shards))), context, _start_worker, (os.getpid(),)) as pool:
+        waiting: set[Future[tuple[int, int]]] = {pool.submit(_render_shard, folder, settings, number, size) for number, size in shards}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise DataError("a rendering process was killed, perhaps for lack of memory; run the same command again with fewer workers") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started inside find the settings that OpenMP reads once, at its import."""
+    ours = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    before: dict[str, Any] = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _start_worker(parent: int) -> None:
+    """Set a worker up to use one thread and to end when its parent is killed."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _render_shard(folder: Path, settings: _Settings, number: int, size: int) -> tuple[int, int]:
+    def samples() -> Iterator[Sample]:
+        for index in range(number * CLIPS_PER_SHARD, number * CLIPS_PER_SHARD + size):
+            seed, share = clip_plan(settings.seed, index, settings.mixture)
+            yield render_sample(seed, share, split=settings.split, fps=settings.fps, device=settings.device)
+
+    infos = write_shard(folder, number, samples())
+    return len(infos), sum(info.num_frames for info in infos)
