@@ -1,0 +1,138 @@
+"""What a user asks for, checked before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict, get_args
+
+from diorama.errors import InputError, nearest
+from diorama.flow import Guidance, SolverName
+from diorama.shapes import MAX_SECONDS, Stride, VideoShape, num_frames_for
+
+__all__ = ["MAX_STEPS", "Options", "Request", "make_request"]
+
+MAX_STEPS = 1000
+_MAX_PROMPT = 20_000
+
+
+class Options(TypedDict, total=False):
+    """Keywords of ``Pipeline.generate``; each left out takes the default of ``Request``."""
+
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    seconds: float
+    """Duration; give this or ``num_frames``."""
+    num_frames: int
+    """Frames, 1 + a multiple of 4."""
+    fps: float
+    """Frames per second."""
+    negative_prompt: str
+    """What to stay away from."""
+    seed: int
+    """Same seed, same bytes."""
+    steps: int
+    """Solver steps."""
+    solver: SolverName
+    """``euler``, ``heun`` or ``multistep``."""
+    guidance_scale: float
+    """How strongly the prompt steers; 1 is off and twice as fast."""
+    guidance_interval: tuple[float, float]
+    """Flow times between which guidance acts."""
+    guidance_rescale: float
+    """Share of the way back to the unguided spread, against over-saturation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One clip, fully described: with the model's hash it fixes every byte.
+
+    Raises:
+        InputError: a value is outside its range. The size is checked against a model's grid by ``shape``.
+    """
+
+    prompt: str
+    """What to show."""
+    negative_prompt: str = ""
+    """What to stay away from."""
+    width: int = 128
+    """Pixels."""
+    height: int = 128
+    """Pixels."""
+    num_frames: int = 33
+    """Frames; 1 is a still."""
+    fps: float = 12.0
+    """Frames per second, above 0 and at most 120."""
+    seed: int = 0
+    """0 to 2**63 - 1."""
+    steps: int = 24
+    """Solver steps, 1 to 1000."""
+    solver: SolverName = "multistep"
+    """How the flow is integrated."""
+    guidance_scale: float = 4.0
+    """How strongly the prompt steers, 0 to 100; 1 is off."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Flow times between which guidance acts."""
+    guidance_rescale: float = 0.0
+    """Share of the way back to the unguided spread, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            if len(getattr(self, name)) > _MAX_PROMPT:
+                raise InputError(f"the {name.replace('_', ' ')} has {len(getattr(self, name))} characters; allowed are {_MAX_PROMPT}, so shorten it")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed {self.seed} is out of range: allowed is 0 to {2**63 - 1}")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise InputError(f"{self.steps} steps cannot be made: allowed is 1 to {MAX_STEPS}, usual is 16 to 50")
+        if self.solver not in get_args(SolverName):
+            raise InputError(f"unknown solver '{self.solver}'{nearest(self.solver, get_args(SolverName)) or '; allowed: euler, heun, multistep'}")
+        if not (math.isfinite(self.fps) and 0 < self.fps <= 120):
+            raise InputError(f"{self.fps:g} frames per second cannot be made: allowed is above 0 and at most 120")
+        if self.num_frames > MAX_SECONDS * self.fps + 1:
+            raise InputError(f"{self.num_frames} frames at {self.fps:g} a second are over the limit of {MAX_SECONDS:g} seconds; ask for fewer")
+        _ = self.guidance
+
+    @property
+    def guidance(self) -> Guidance:
+        """How the flow is steered."""
+        return Guidance(scale=self.guidance_scale, interval=self.guidance_interval, rescale=self.guidance_rescale)
+
+    def shape(self, stride: Stride) -> VideoShape:
+        """Return the clip's size, checked against a model's grid.
+
+        Raises:
+            InputError: the size or the number of frames is off the grid.
+        """
+        return VideoShape(num_frames=self.num_frames, height=self.height, width=self.width).check(stride)
+
+
+def make_request(prompt: str, options: Options | Mapping[str, Any], stride: Stride) -> Request:
+    """Build a request from keywords.
+
+    Args:
+        prompt: What to show.
+        options: Keywords of ``Options``.
+        stride: The model's grid, which ``seconds`` is brought to.
+
+    Raises:
+        InputError: a keyword is unknown or doubled, or a value is outside its range.
+    """
+    values: dict[str, Any] = dict(options)
+    for name in values:
+        if name not in Options.__annotations__:
+            raise InputError(f"unknown option '{name}'{nearest(name, Options.__annotations__)}")
+    if "size" in values:
+        values["width"], values["height"] = values.pop("size")
+    if "seconds" in values:
+        seconds = values.pop("seconds")
+        if "num_frames" in values:
+            raise InputError("both seconds and num_frames were given; give one of them")
+        values["num_frames"] = num_frames_for(seconds, values.get("fps", _default("fps")), stride)
+    request = Request(prompt=prompt, **values)
+    request.shape(stride)
+    return request
+
+
+def _default(name: str) -> Any:
+    return next(field.default for field in fields(Request) if field.name == name)

@@ -1,0 +1,67 @@
+"""The state that sampling starts from: what is known of a clip, cell by cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diorama import runtime
+from diorama.flow import interpolate
+
+__all__ = ["Cue", "LatentState", "blank"]
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A prompt and how much it says at each latent frame."""
+
+    prompt: str
+    weight: Tensor
+    """``[T]``, 0 or more; only the ratio between the cues of a frame counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentState:
+    """A clip before sampling. Conditioning items map one state to the next; nothing is changed in place."""
+
+    latent: Tensor
+    """Known content ``[C, T, h, w]``; 0 where nothing is known."""
+    noise: Tensor
+    """Standard normal ``[C, T, h, w]``."""
+    start: Tensor
+    """Flow time where each cell starts ``[T, h, w]``: 0 is kept bit-equal, 1 is free, between is an edit."""
+    fps: float
+    """Pixel frames per second."""
+    cues: tuple[Cue, ...] = ()
+    """What the clip shows; more than one are mixed by their weights."""
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Latent frames, height and width."""
+        frames, height, width = self.start.shape
+        return frames, height, width
+
+    @property
+    def point(self) -> Tensor:
+        """Where the flow starts: ``[C, T, h, w]``, known content at 0, noise at 1; kept cells are the content itself."""
+        return torch.where(self.start == 0, self.latent, interpolate(self.latent, self.noise, self.start))
+
+
+def blank(num_channels: int, grid: tuple[int, int, int], *, seed: int, fps: float) -> LatentState:
+    """Return a state of which nothing is known.
+
+    The noise is drawn on the CPU, so that the device does not matter, frame after frame, so that a longer clip of the
+    same seed begins with the same noise.
+
+    Args:
+        num_channels: Latent channels ``C``.
+        grid: Latent frames, height and width.
+        seed: Of the noise.
+        fps: Pixel frames per second.
+    """
+    generator = runtime.generator(seed)
+    frames, height, width = grid
+    noise = torch.stack([torch.randn(num_channels, height, width, generator=generator) for _ in range(frames)], dim=1)
+    return LatentState(latent=torch.zeros_like(noise), noise=noise, start=torch.ones(grid), fps=fps)

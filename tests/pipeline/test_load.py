@@ -1,0 +1,71 @@
+"""Model folders: there and back, and every fault in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from diorama.errors import CheckpointError, ConfigError
+from diorama.pipeline.load import Models, SchedulerConfig, load_models, model_folder, save_models
+
+
+def test_a_folder_comes_back_whole(models: Models, tmp_path: Path) -> None:
+    save_models(models, tmp_path / "copy")
+    again = load_models(tmp_path / "copy", "cpu")
+    assert again.hash == models.hash
+    assert again.scheduler == models.scheduler
+    assert again.transformer.config == models.transformer.config
+    assert json.loads((tmp_path / "copy" / "model_index.json").read_text())["vae"][1] == "AutoencoderKLWan"
+    assert not again.transformer.training
+
+
+def test_the_hash_sees_one_changed_number(models: Models, folder: Path) -> None:
+    other = load_models(folder, "cpu")
+    next(other.autoencoder.parameters()).view(-1)[0] += 1
+    assert other.hash != models.hash
+
+
+def test_stride_is_what_a_token_covers(models: Models) -> None:
+    assert (models.stride.time, models.stride.space) == (4, 16)
+
+
+def test_shift_grows_from_where_it_is_stated() -> None:
+    scheduler = SchedulerConfig(shift=2.0, shift_tokens=100)
+    assert scheduler.shift_for(100) == 2.0
+    assert scheduler.shift_for(400) == 4.0
+    with pytest.raises(ConfigError, match="above 0"):
+        SchedulerConfig(shift=0.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("nobody/no-model", "extra"), ("./not-here", "does not exist"), (Path("nobody/no-model"), "does not exist")]
+)
+def test_what_is_no_folder_is_said(source: str | Path, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=said):
+        model_folder(source)
+
+
+def test_a_folder_without_index_or_parts_is_said(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="model_index"):
+        load_models(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / "vae")
+    with pytest.raises(CheckpointError, match="lacks vae"):
+        load_models(copy)
+    (copy / "model_index.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_models(copy)
+
+
+def test_truncated_weights_are_said(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    weights = next((copy / "transformer").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_models(copy)

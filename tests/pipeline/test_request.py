@@ -1,0 +1,50 @@
+"""A request is checked before anything is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diorama.errors import InputError
+from diorama.pipeline.request import Request, make_request
+from diorama.shapes import Stride
+
+
+def test_defaults_are_on_the_grid() -> None:
+    request = make_request("a ball", {}, Stride())
+    assert (request.width, request.height, request.num_frames, request.fps) == (128, 128, 33, 12.0)
+
+
+def test_keywords_become_a_request() -> None:
+    request = make_request("a ball", {"size": (176, 96), "seconds": 2.0, "fps": 8.0, "seed": 7, "solver": "heun"}, Stride())
+    assert request == Request(prompt="a ball", width=176, height=96, num_frames=17, fps=8.0, seed=7, solver="heun")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": (100, 128)}, "multiples of 16; the nearest size is 96x128"),
+        ({"size": (512, 128)}, "3:1 to 1:3"),
+        ({"size": (0, 0)}, "off the grid"),
+        ({"num_frames": 32}, "nearest number is 33"),
+        ({"seconds": 0.0}, "above 0 and at most"),
+        ({"seconds": 1e9}, "above 0 and at most"),
+        ({"seconds": 1.0, "num_frames": 9}, "give one of them"),
+        ({"fps": 0.0}, "frames per second"),
+        ({"fps": float("nan"), "num_frames": 5}, "frames per second"),
+        ({"num_frames": 100_001}, "limit of 600 seconds"),
+        ({"seed": -1}, "seed -1 is out of range"),
+        ({"steps": 0}, "0 steps"),
+        ({"solver": "eulr"}, "did you mean 'euler'"),
+        ({"guidance_scale": -1.0}, "guidance scale"),
+        ({"guidance_interval": (0.9, 0.1)}, "guidance interval"),
+        ({"negative_prompt": "x" * 30_000}, "negative prompt has 30000 characters"),
+        ({"guidance": 3.0}, "unknown option 'guidance'; did you mean"),
+    ],
+)
+def test_wrong_values_get_one_sentence(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make_request("a ball", options, Stride())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
