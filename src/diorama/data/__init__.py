@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+from diorama.data.batches import ClipConfig, ClipSampler, Draw, PackConfig, PackSampler
+from diorama.data.latents import CacheConfig, Encoders, LatentCache, Text
 from diorama.data.shards import Sample, SampleInfo, ShardSet, ShardWriter, write_shard
 from diorama.data.worlds import MIXTURE, RenderReport, Share, render_sample, render_shards
 
-__all__ = ["MIXTURE", "RenderReport", "Sample", "SampleInfo", "ShardSet", "ShardWriter", "Share", "render_sample", "render_shards", "write_shard"]
+__all__ = [
+    "MIXTURE",
+    "CacheConfig",
+    "ClipConfig",
+    "ClipSampler",
+    "Draw",
+    "Encoders",
+    "LatentCache",
+    "PackConfig",
+    "PackSampler",
+    "RenderReport",
+    "Sample",
+    "SampleInfo",
+    "ShardSet",
+    "ShardWriter",
+    "Share",
+    "Text",
+    "render_sample",
+    "render_shards",
+    "write_shard",
+]

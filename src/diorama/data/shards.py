@@ -16,6 +16,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def write_shard(folder: Path, number: int, samples: Iterable[Sample], *, crf: in
         folder: Where; made if absent.
         number: The shard's number.
         samples: The clips, taken one at a time.
-        crf: x264's rate factor; 8 keeps about 45 dB on rendered worlds.
+        crf: x264's rate factor; 8 keeps 43 to 45 dB on rendered worlds.
         full_chroma: Keep colour at full resolution.
 
     Raises:
@@ -285,9 +286,14 @@ class ShardSet:
         """
         return self.frames(index), self.record(index)
 
-    def fingerprint(self) -> str:
-        """Return 16 hex digits that change whenever a sample is added, removed or written anew with another size."""
+    def tars(self) -> list[range]:
+        """Return the samples of each tar, in order."""
+        starts = [i for i in range(len(self)) if i == 0 or self._samples[i][0] != self._samples[i - 1][0]]
+        return [range(start, end) for start, end in pairwise([*starts, len(self)])]
+
+    def fingerprint(self, samples: range | None = None) -> str:
+        """Return 16 hex digits that change with the keys and sizes of samples, all of them if None; folders may move."""
         digest = hashlib.sha256()
-        for tar, info in self._samples:
-            digest.update(f"{tar.name}/{info.key}/{info.size}/{info.record_size}\n".encode())
+        for tar, info in self._samples if samples is None else self._samples[samples.start : samples.stop]:
+            digest.update(f"{tar.name}/{info.key}/{info.size}/{info.record_size}/{info.num_frames}\n".encode())
         return digest.hexdigest()[:16]

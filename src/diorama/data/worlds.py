@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -215,7 +215,7 @@ def _num_samples(folder: Path, name: str) -> int:
     return samples if (folder / f"{name}.tar").is_file() else 0
 
 
-def _run(folder: Path, settings: _Settings, shards: list[tuple[int, int]], workers: int | None) -> Iterator[tuple[int, int]]:
+def _run(folder: Path, settings: _Settings, shards: list[tuple[int, int]], workers: int | None) -> Generator[tuple[int, int]]:
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers == 0:

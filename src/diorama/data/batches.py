@@ -1,0 +1,177 @@
+"""Which clips a training step takes: packs of native sizes under a token budget, and batches of equal frames.
+
+Every draw is a function of the seed and the step alone, so that a run resumes at any step without replaying the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diorama.data.shards import ShardSet
+from diorama.errors import DataError
+from diorama.media import Pixels
+
+__all__ = ["ClipConfig", "ClipSampler", "Draw", "PackConfig", "PackSampler"]
+
+ATTEMPTS = 16  # draws that do not fit before a pack counts as full
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """How packs are filled."""
+
+    tokens: int = 4608
+    """Tokens a pack at most; 4608 is 8 clips of 33 frames at 128 x 128."""
+    seed: int = 0
+    """Decides every draw."""
+    still_share: float = 0.1
+    """Share of draws that keep the first latent frame only, a still."""
+    crop_share: float = 0.1
+    """Share of draws cut to their beginning; later cuts are illegal, since the first latent frame is coded alone."""
+    mirror_share: float = 0.5
+    """Share of draws that take the clip seen in a mirror."""
+
+    def __post_init__(self) -> None:
+        shares = (self.still_share, self.crop_share, self.mirror_share)
+        if self.tokens < 1 or min(shares) < 0 or max(shares) > 1 or self.still_share + self.crop_share > 1:
+            raise DataError(f"a pack of {self.tokens} tokens with shares {shares} cannot be drawn; tokens must be 1 or more, shares 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One clip of a pack."""
+
+    index: int
+    """Sample in the training set."""
+    num_frames: int
+    """Latent frames to keep, from the first."""
+    mirrored: bool
+    """Whether to take the clip seen in a mirror."""
+    caption: float
+    """Uniform in [0, 1): which of the sample's captions to take, as a share of their number."""
+
+
+class PackSampler:
+    """Draws clips into packs.
+
+    Args:
+        grids: Latent size (f, h, w) of every sample, after patching: f * h * w tokens.
+        config: How.
+
+    Raises:
+        DataError: there are no samples.
+    """
+
+    def __init__(self, grids: Sequence[tuple[int, int, int]], config: PackConfig) -> None:
+        if not grids:
+            raise DataError("a training set of 0 samples cannot fill a pack; render or curate some first")
+        self.config = config
+        self._grids = np.asarray(grids, dtype=np.int64)
+        self._cells = self._grids[:, 1] * self._grids[:, 2]
+        self._tokens = self._grids[:, 0] * self._cells
+        self._order = np.argsort(self._tokens, kind="stable")
+        self._sorted = self._tokens[self._order]
+
+    def draw(self, step: int, *, max_tokens: int | None = None) -> list[Draw]:
+        """Return the clips of a step.
+
+        Args:
+            step: Any step; the answer does not depend on the steps before.
+            max_tokens: Take only clips of at most this many tokens, for a curriculum; None takes all.
+
+        Raises:
+            DataError: no clip is small enough.
+        """
+        limit = min(self.config.tokens, max_tokens or self.config.tokens)
+        num_allowed = int(np.searchsorted(self._sorted, limit, side="right"))
+        if not num_allowed:
+            raise DataError(f"no clip fits into {limit} tokens, the smallest has {self._sorted[0]}; raise the tokens of a pack or its curriculum")
+        rng = np.random.default_rng([self.config.seed, step])
+        room, failed, draws, taken = self.config.tokens, 0, list[Draw](), set[int]()
+        while failed < ATTEMPTS and room >= self._cells.min():
+            draw = self._one(rng, num_allowed)
+            needed = draw.num_frames * int(self._cells[draw.index])
+            if needed > room or (draw.index in taken and len(taken) < num_allowed):
+                failed += 1
+                continue
+            draws.append(draw)
+            taken.add(draw.index)
+            room -= needed
+        return draws
+
+    def _one(self, rng: np.random.Generator, num_allowed: int) -> Draw:
+        index = int(self._order[rng.integers(num_allowed)])
+        kind, length, mirror, caption = rng.random(4)
+        num_frames = int(self._grids[index, 0])
+        if kind < self.config.still_share:
+            num_frames = 1
+        elif kind < self.config.still_share + self.config.crop_share and num_frames > 2:
+            num_frames = 2 + int(length * (num_frames - 2))
+        return Draw(index=index, num_frames=num_frames, mirrored=bool(mirror < self.config.mirror_share), caption=float(caption))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """How batches of frames are drawn."""
+
+    pixels: int = 2_000_000
+    """Pixels a batch at most, all frames together; at least one clip is taken."""
+    seed: int = 0
+    """Decides every draw."""
+    num_frames: int | None = None
+    """Frames to cut from a random place of each clip, 1 + a multiple of 4; None takes whole clips."""
+    mirror_share: float = 0.5
+    """Share of clips mirrored left to right."""
+
+    def __post_init__(self) -> None:
+        if self.pixels < 1 or (self.num_frames is not None and self.num_frames < 1) or not 0 <= self.mirror_share <= 1:
+            raise DataError(
+                f"batches of {self.pixels} pixels and {self.num_frames} frames cannot be drawn; both must be 1 or more, mirror_share 0 to 1"
+            )
+
+
+class ClipSampler:
+    """Draws batches of frames of equal size, for the autoencoder.
+
+    Sizes come as often as they have clips; a clip shorter than ``num_frames`` is taken whole.
+
+    Args:
+        shards: The clips.
+        config: How.
+    """
+
+    def __init__(self, shards: ShardSet, config: ClipConfig) -> None:
+        self.shards = shards
+        self.config = config
+        shapes: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        for index in range(len(shards)):
+            info = shards.info(index)
+            shapes[min(info.num_frames, config.num_frames or info.num_frames), info.height, info.width].append(index)
+        self._groups = [(shape, np.asarray(indices)) for shape, indices in sorted(shapes.items())]
+        counts = np.array([len(indices) for _, indices in self._groups], dtype=np.float64)
+        self._weights: NDArray[np.float64] = counts / counts.sum()
+
+    def batch(self, step: int) -> Pixels:
+        """Return the frames of a step, ``[B, T, H, W, 3]`` uint8.
+
+        Args:
+            step: Any step; the answer does not depend on the steps before.
+
+        Raises:
+            DataError: a shard is damaged.
+        """
+        rng = np.random.default_rng([self.config.seed, step])
+        (num_frames, height, width), indices = self._groups[int(rng.choice(len(self._groups), p=self._weights))]
+        size = min(len(indices), max(1, self.config.pixels // (num_frames * height * width)))
+        out = np.empty((size, num_frames, height, width, 3), np.uint8)
+        for i, index in enumerate(rng.choice(indices, size, replace=False)):
+            frames = self.shards.frames(int(index))
+            first = int(rng.integers(len(frames) - num_frames + 1))
+            chosen = frames[first : first + num_frames]
+            out[i] = chosen[:, :, ::-1] if rng.random() < self.config.mirror_share else chosen
+        return out
