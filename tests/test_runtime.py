@@ -44,8 +44,8 @@ def test_measures_are_positive() -> None:
     assert runtime.available_memory(CPU) > 0
 
 
-def test_set_threads() -> None:
+def test_prepare_cpu() -> None:
     before = torch.get_num_threads()
-    runtime.set_threads(1)
+    runtime.prepare_cpu(1)
     assert torch.get_num_threads() == 1
-    runtime.set_threads(before)
+    runtime.prepare_cpu(before)

@@ -6,6 +6,7 @@ Nothing here runs at import. Model rooms never choose a device; whoever starts a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import time
@@ -24,9 +25,11 @@ __all__ = [
     "generator",
     "matmul_rate",
     "peak_memory",
-    "set_threads",
+    "prepare_cpu",
     "synchronize",
 ]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -70,13 +73,20 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def set_threads(num_threads: int | None = None) -> None:
-    """Give torch ``num_threads`` threads, or one per core that this process may use.
+def prepare_cpu(num_threads: int | None = None) -> None:
+    """Give torch ``num_threads`` threads, or one per core that this process may use, and keep freed memory for the next tensor.
 
     ``OMP_WAIT_POLICY=PASSIVE`` must be in the environment before torch is imported (the CLI sees to it): without it two
-    threads can be 50 times slower than one whenever another process is busy.
+    threads can be 50 times slower than one whenever another process is busy. And glibc gives every large block back to the
+    system when it is freed, so that each new tensor costs a page fault per 4 KiB: 15 to 22 % of the time of rendering and
+    training here (docs/log.md, 2026-11-20).
     """
-    torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(num_threads or cores)
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def synchronize(device: torch.device) -> None:

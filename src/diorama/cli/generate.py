@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from diorama.cli.arguments import parse
+from diorama.errors import InputError
 
-__all__ = ["Generate", "Sampling", "expand", "run"]
+if TYPE_CHECKING:
+    from diorama.media import Clip
+    from diorama.pipeline import Options, Pipeline
+
+__all__ = ["Generate", "Sampling", "make", "numbered", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +44,17 @@ class Sampling:
     seed: int | None = None
     """Same seed, same bytes; drawn and printed when left out."""
     variations: int = 1
-    """Make this many, with seeds counting up from the first."""
+    """Make this many, with seeds that count up from the first."""
     rewrite: bool = False
     """Expand a short prompt into a dense caption like those the model was trained on."""
     rewrite_url: str | None = None
-    """Chat endpoint (OpenAI-compatible) to expand with instead of the built-in grammar; implies --rewrite."""
+    """OpenAI-compatible chat endpoint to expand with, its key in OPENAI_API_KEY; implies --rewrite."""
     rewrite_model: str = "default"
-    """Model name for --rewrite-url; the key is read from OPENAI_API_KEY."""
+    """Model name for --rewrite-url."""
     model: Path | None = None
     """Model folder; the packaged model if left out."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """auto, cpu, cuda, cuda:1 or mps."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Where to write; the ending chooses the format."""
 
@@ -56,7 +64,7 @@ class Generate(Sampling):
     """Make a video from a prompt."""
 
     seconds: float = 2.75
-    """Length."""
+    """Length; the clip has the nearest number of frames on the grid of 1 + 4 k."""
     fps: float = 12.0
     """Frames per second."""
     thumbnail: bool = False
@@ -68,12 +76,81 @@ class Generate(Sampling):
 def run(arguments: Sequence[str]) -> None:
     """Generate, write, and say where, with which seed, how long it took and the peak memory."""
     options: Generate = parse(Generate, arguments, command="generate")
-    from diorama.media import contact_sheet, save_image, thumbnail
 
-    def extras(clip: object, path: Path) -> None:
+    def generate(pipeline: Pipeline, prompt: str, sampling: Options, progress: Callable[[str, int, int], None]) -> Clip:
+        return pipeline.generate(prompt, progress=progress, seconds=options.seconds, fps=options.fps, **sampling)
+
+    for clip, path in make(options, generate, Path("diorama.mp4")):
+        from diorama.media import contact_sheet, save_image, thumbnail
+
         if options.thumbnail:
-            save_image(thumbnail(clip), path.with_suffix(".thumbnail.png"))
+            print(f"thumbnail: {save_image(thumbnail(clip), path.with_name(path.stem + '-thumbnail.png'))}")
         if options.contact_sheet:
-            save_image(contact_sheet(clip), path.with_suffix(".png"))
+            print(f"sheet:     {save_image(contact_sheet(clip), path.with_name(path.stem + '-sheet.png'))}")
 
-    make(options, {"seconds": options.seconds, "fps": options.fps}, Path("diorama.mp4"), extras)
+
+Make = Callable[["Pipeline", str, "Options", Callable[[str, int, int], None]], "Clip"]
+
+
+def make(options: Sampling, generate: Make, default: Path) -> list[tuple[Clip, Path]]:
+    """Load the model, generate and write every variation.
+
+    Args:
+        options: What was typed.
+        generate: Calls the pipeline's method of this mode.
+        default: Where to write when no output was given.
+
+    Returns:
+        Each clip and where it was written.
+    """
+    from diorama.cli.progress import progress_bar
+    from diorama.media import save_clip
+    from diorama.pipeline import Pipeline
+    from diorama.runtime import peak_memory, prepare_cpu
+    from diorama.shapes import parse_size
+
+    if options.variations < 1:
+        raise InputError(f"{options.variations} variations cannot be made; ask for at least 1")
+    size, output = parse_size(options.size), options.output or default
+    prepare_cpu()
+    pipeline = Pipeline.load(options.model, options.device)
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    prompt = _rewritten(pipeline, options, seed)
+    written = []
+    for i in range(options.variations):
+        sampling: Options = {
+            "size": size,
+            "steps": options.steps,
+            "guidance_scale": options.guidance,
+            "guidance_interval": options.guidance_interval,
+            "solver": options.solver,
+            "negative_prompt": options.negative,
+            "seed": seed + i,
+        }
+        began = time.perf_counter()
+        with progress_bar() as progress:
+            clip = generate(pipeline, prompt, sampling, progress)
+        seconds = time.perf_counter() - began
+        path = save_clip(clip, numbered(output, i, options.variations))
+        written.append((clip, path))
+        memory = peak_memory(pipeline.models.device) / 2**30
+        print(f"{path}  seed {seed + i}  {clip.width}x{clip.height}, {clip.num_frames} frames  {seconds:.1f} s  peak memory {memory:.2f} GiB")
+    return written
+
+
+def _rewritten(pipeline: Pipeline, options: Sampling, seed: int) -> str:
+    if options.rewrite_url is not None:
+        from diorama.text import rewrite_with_endpoint
+
+        prompt = rewrite_with_endpoint(options.prompt, options.rewrite_url, options.rewrite_model, os.environ.get("OPENAI_API_KEY"))
+    elif options.rewrite:
+        prompt = pipeline.rewrite(options.prompt, seed)
+    else:
+        return options.prompt
+    print(f"prompt: {prompt}", file=sys.stderr)
+    return prompt
+
+
+def numbered(path: Path, index: int, total: int) -> Path:
+    """Return ``path`` for a single result, or ``name-1.ext``, ``name-2.ext`` ... for several."""
+    return path if total == 1 else path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
