@@ -22,8 +22,17 @@ __all__ = ["Trajectory", "simulate"]
 
 _STEP = 0.004
 _STIFFNESS = 12000.0
-_FRICTION: dict[Motion, float] = {"slide": 0.05, "collide": 0.05, "pass_behind": 0.05, "rest": 0.45, "bounce": 0.3, "fall": 0.6, "roll": 0.8, "swing": 0.3}
-_RESTITUTION: dict[Motion, float] = {"bounce": 0.86, "fall": 0.25, "collide": 0.5}
+_FRICTION: dict[Motion, float] = {
+    "slide": 0.05,
+    "collide": 0.05,
+    "pass_behind": 0.05,
+    "rest": 0.45,
+    "bounce": 0.3,
+    "fall": 0.6,
+    "roll": 0.8,
+    "swing": 0.3,
+}
+_RESTITUTION: dict[Motion, float] = {"bounce": 0.86, "fall": 0.25, "collide": 0.6}
 _PRIORITY: dict[Motion, int] = {"bounce": 5, "collide": 4, "slide": 3, "pass_behind": 3, "roll": 3, "fall": 2, "swing": 2, "rest": 1}
 
 
@@ -84,18 +93,17 @@ def _compile(scene: Scene, mujoco: ModuleType) -> Any:
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], friction=[0.4, 0.005, 0.0001], condim=6)
+    struck = {body.partner for body in scene.bodies if body.motion == "collide"}
     for index, body in enumerate(scene.bodies):
         node = spec.worldbody.add_body(name=f"body{index}", pos=body.position, quat=start_rotation(body))
         if body.motion == "swing":
             _hang(scene, body, node, mujoco)
         else:
             node.add_freejoint()
-        friction = _FRICTION[body.motion]
-        if rolls(body):
-            friction = 0.8
+        friction = 0.8 if rolls(body) else 0.1 if index in struck else _FRICTION[body.motion]
         geom = node.add_geom(
-            # mass grows slower than volume, so that a small body that hits a large one still moves it visibly
-            mass=body.radius,
+            # mass grows slower than volume, and what hits is heavier, so that a small body moves a large one visibly
+            mass=body.radius * (2.0 if body.motion == "collide" else 1.0),
             friction=[friction, 0.005, 0.0002 if rolls(body) else 0.01],
             condim=6,
             priority=_PRIORITY[body.motion],

@@ -98,7 +98,10 @@ def _smooth(stage: Stage, frames: Tensor, pixels: Tensor, samples: int, chunk: i
     """Return the mean display colour [3, P] of several rays through each pixel."""
     every = pixels.repeat(samples)
     offsets = torch.tensor(list(_offsets(samples)), device=pixels.device).repeat_interleave(len(pixels), 0)
-    parts = [trace(stage, _rays(stage, frames, part, x, y)) for part, (x, y) in zip(every.split(chunk), (o.unbind(-1) for o in offsets.split(chunk)), strict=True)]
+    parts = [
+        trace(stage, _rays(stage, frames, part, x, y))
+        for part, (x, y) in zip(every.split(chunk), (o.unbind(-1) for o in offsets.split(chunk)), strict=True)
+    ]
     return _encode(parts).view(3, samples, -1).mean(1)
 
 

@@ -45,7 +45,16 @@ _MOVES: tuple[tuple[CameraMove, int], ...] = (
     ("tilt_up", 4),
     ("tilt_down", 4),
 )
-_FIRST: tuple[tuple[Motion, int], ...] = (("rest", 12), ("roll", 15), ("slide", 12), ("bounce", 13), ("fall", 12), ("swing", 10), ("collide", 15), ("pass_behind", 11))
+_FIRST: tuple[tuple[Motion, int], ...] = (
+    ("rest", 12),
+    ("roll", 15),
+    ("slide", 12),
+    ("bounce", 13),
+    ("fall", 12),
+    ("swing", 10),
+    ("collide", 15),
+    ("pass_behind", 11),
+)
 _OTHERS: tuple[tuple[Motion, int], ...] = (("rest", 62), ("roll", 8), ("slide", 8), ("bounce", 9), ("fall", 8), ("swing", 5))
 _FLOOR_COLORS: dict[Floor, tuple[tuple[float, float, float], ...]] = {
     "checker": ((0.86, 0.84, 0.79), (0.78, 0.82, 0.86), (0.84, 0.77, 0.72), (0.75, 0.81, 0.76), (0.80, 0.78, 0.85)),
@@ -149,13 +158,16 @@ def _words(rng: random.Random, count: int, split: Split) -> _Words:
     motions = [_motion(rng, shapes[0], count, _FIRST), *(_motion(rng, shape, count, _OTHERS) for shape in shapes[1:])]
     if motions[0] in ("collide", "pass_behind"):
         motions[1] = "rest"
+    move = _pick(rng, _MOVES)
+    while move == "static" and set(motions) == {"rest"}:  # something has to change
+        move = _pick(rng, _MOVES)
     return _Words(
         colors=colors,
         shapes=shapes,
         sizes=tuple(rng.choice(tuple(_RADII)) for _ in range(count)),
         finishes=tuple(_pick(rng, _FINISHES) for _ in range(count)),
         motions=tuple(motions),
-        move=_pick(rng, _MOVES),
+        move=move,
     )
 
 
@@ -193,7 +205,7 @@ def _stage(rng: random.Random, blank: Scene, words: _Words, *, tight: float) -> 
     bodies = _place(rng, blank, words, azimuth, tight)
     if bodies is None:
         return None
-    side = rng.choice((-1, 1)) * rng.uniform(0.45, 1.75)
+    side = rng.choice((-1, 1)) * rng.uniform(0.35, 1.25)
     scene = dataclasses.replace(blank, bodies=bodies, sun_azimuth=round((azimuth - math.pi / 2 + side) % math.tau, 4))
     trajectory = simulate(scene)
     if not _contacts_fit(scene, trajectory.contacts):
@@ -212,6 +224,8 @@ def _stage(rng: random.Random, blank: Scene, words: _Words, *, tight: float) -> 
 def _place(rng: random.Random, blank: Scene, words: _Words, azimuth: float, tight: float) -> tuple[Body, ...] | None:
     """Return bodies that start apart, laid out in the axes of the camera: u to its right, w away from it."""
     seconds = min(max((blank.num_frames - 1) / blank.fps, 1.2), 3.2)
+    # small bodies move less far, so that the camera can stay near
+    tight *= max(0.65, min(1.15, max(_RADII[size] for size in words.sizes) / 0.45))
     wide = max(0.8, min(1.5, blank.width / blank.height)) * tight
     placed: list[tuple[Body, tuple[float, float], tuple[float, float]]] = []
     order = sorted(range(len(words.motions)), key=lambda i: words.motions[i] != "rest" or i != 1)
@@ -222,7 +236,7 @@ def _place(rng: random.Random, blank: Scene, words: _Words, azimuth: float, tigh
         for _ in range(30):
             partner = bodies[1] if words.motions[i] in ("collide", "pass_behind") else None
             center = (rng.uniform(-spread, spread) * wide, rng.uniform(-spread, spread) * 0.75) if len(order) > 1 else (0.0, 0.0)
-            body, start, end = _body(rng, words, i, radius, (center, azimuth, seconds, wide), partner)
+            body, start, end = _body(rng, words, i, radius, (center, azimuth, seconds, wide, tight, pendulum_length(blank)), partner)
             if all(_apart(body, start, end, other) for other in placed):
                 break
         else:
@@ -232,17 +246,23 @@ def _place(rng: random.Random, blank: Scene, words: _Words, azimuth: float, tigh
     return tuple(bodies[i] for i in range(len(order)))
 
 
-_Layout = tuple[tuple[float, float], float, float, float]
+_Layout = tuple[tuple[float, float], float, float, float, float, float]
 
 
-def _body(rng: random.Random, words: _Words, i: int, radius: float, layout: _Layout, partner: Body | None) -> tuple[Body, tuple[float, float], tuple[float, float]]:
+def _body(
+    rng: random.Random, words: _Words, i: int, radius: float, layout: _Layout, partner: Body | None
+) -> tuple[Body, tuple[float, float], tuple[float, float]]:
     """Return a body and where its path starts and ends in (u, w)."""
-    (u, w), azimuth, seconds, wide = layout
+    (u, w), azimuth, seconds, wide, tight, string = layout
     motion, shape = words.motions[i], words.shapes[i]
-    directions = ("left", "right") if motion in ("pass_behind", "swing") or (shape == "capsule" and motion == "slide") else ("left", "right", "left", "right", "toward", "away")
+    directions = (
+        ("left", "right")
+        if motion in ("collide", "pass_behind", "swing") or (shape == "capsule" and motion == "slide")
+        else ("left", "right", "left", "right", "toward", "away")
+    )
     direction = rng.choice(directions)
     du, dw = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "toward": (0.0, -1.0), "away": (0.0, 1.0)}[direction]
-    travel = rng.uniform(1.3, 2.1) * (wide if du else 1.15)
+    travel = rng.uniform(1.3, 2.1) * (wide if du else 1.15 * tight)
     speed, lift = 0.0, 0.0
     start, end = (u, w), (u, w)
     turn = rng.uniform(-0.2, 0.2)  # paths are a little off the camera's axes
@@ -263,11 +283,11 @@ def _body(rng: random.Random, words: _Words, i: int, radius: float, layout: _Lay
             start, end = (pu - du * half, behind), (pu + du * half, behind)
             speed = 2 * half / seconds + (0.245 * seconds if shape in ("box", "cone") else 0.0)
     elif motion in ("bounce", "fall"):
-        lift = rng.uniform(0.9, 1.5) if motion == "bounce" else rng.uniform(1.1, 1.9)
+        lift = tight * (rng.uniform(0.9, 1.5) if motion == "bounce" else rng.uniform(1.1, 1.9))
         direction = "none"
     elif motion == "swing":
         half = rng.uniform(0.7, 1.05) * wide
-        speed = half * math.sqrt(9.81 / (4.6 if wide < 0.87 else 3.0))
+        speed = half * math.sqrt(9.81 / string)
         du, dw = du * math.cos(turn), math.sin(turn)
         lift = rng.uniform(0.12, 0.4)
         start, end = (u - du * half, w - dw * half), (u + du * half, w + dw * half)
@@ -356,7 +376,7 @@ def _motion_shows(scene: Scene, positions: Array) -> bool:
         moved = float(np.linalg.norm(positions[-1, i] - positions[0, i]))
         if body.motion == "rest" and i not in struck and moved > 0.08:
             return False
-        if i in struck and not 0.12 < moved < 1.8:
+        if i in struck and not 0.1 < moved < 2.2:
             return False
         if body.motion in ("roll", "slide", "pass_behind") and moved < 0.6:
             return False
@@ -378,7 +398,14 @@ def _aim(rng: random.Random, scene: Scene, move: CameraMove, azimuth: float, bal
     elevation = rng.uniform(0.16, 0.5)
     if any(b.motion == "pass_behind" for b in scene.bodies):
         elevation = rng.uniform(0.1, 0.26)
-    extent = {"orbit": rng.uniform(0.6, 1.05), "dolly": rng.uniform(0.28, 0.4), "crane": rng.uniform(0.2, 0.36), "pan": rng.uniform(0.26, 0.42), "tilt": rng.uniform(0.2, 0.32), "static": 0.0}[kind]
+    extent = {
+        "orbit": rng.uniform(0.6, 1.05),
+        "dolly": rng.uniform(0.28, 0.4),
+        "crane": rng.uniform(0.2, 0.36),
+        "pan": rng.uniform(0.26, 0.42),
+        "tilt": rng.uniform(0.2, 0.32),
+        "static": 0.0,
+    }[kind]
     middle = (low + high) / 2
     slack = rng.uniform(1.0, 1.2)
     distance = 1.6
@@ -460,6 +487,10 @@ def _seen(scene: Scene, balls: list[tuple[Array, float]]) -> bool:
     if mean.max() < 0.2 or mean.min() < 0.1:
         return False
     image = seen[..., :2] / seen[..., 2:] * focal
+    for i in range(len(radii)):
+        for j in range(i):
+            if np.linalg.norm(image[0, i] - image[0, j]) < 0.6 * (share[0, i] + share[0, j]) / 2 * side:
+                return False
     for i, body in enumerate(scene.bodies):
         if body.motion == "swing":
             pivot = np.array(body.position) + [0, 0, pendulum_length(scene)]

@@ -70,7 +70,7 @@ def trace(stage: Stage, rays: Rays, *, reflect: bool = True) -> Traced:
         inside = (walls[0] < distance) & (height < stage.room[3])
         distance = torch.where(inside, walls[0], distance)
         surface = torch.where(inside, walls[1].int() + _WALL, surface)
-    color = _background(stage, rays, distance)
+    color = _background(stage, rays, distance, surface)
     if walls is not None:
         _paint_walls(stage, rays, distance, surface, color)
     _paint_bodies(stage, rays, color, distance, surface, reflect)
@@ -84,17 +84,35 @@ def _as_tensor(plane: Plane) -> Tensor:
     return plane
 
 
-def _background(stage: Stage, rays: Rays, distance: Tensor) -> list[Tensor]:
+def _background(stage: Stage, rays: Rays, distance: Tensor, surface: Tensor) -> list[Tensor]:
     """Return floor and sky for every ray, hazed into one another at the horizon."""
     light = stage.lighting
     up = (rays.direction[2] * rays.inverse_length).clamp_(0, 1)
     blend = (up * 2.2 - up * up * 1.2).clamp_(0, 1)
     sky = [madd(h, blend, z - h) for h, z in zip(light.horizon, light.zenith, strict=True)]
-    reach = distance.clamp(max=FAR)
-    floor = _floor_light(stage, rays, reach)
-    meters = reach / rays.inverse_length
-    clear = torch.exp(meters * meters * (-1 / _HAZE**2))
-    return [torch.lerp(_as_tensor(s), f, clear) for s, f in zip(sky, floor, strict=True)]
+    # a level camera sees no floor in its upper rows
+    first = int((surface == 0).int().argmax())
+    low = _from(rays, first)
+    reach = distance[first:].clamp(max=FAR)
+    floor = _floor_light(stage, low, reach)
+    meters = reach / low.inverse_length
+    clear = torch.exp((meters * meters * (-1 / _HAZE**2)).clamp_(min=-20))
+    for s, f in zip(sky, floor, strict=True):
+        _as_tensor(s)[first:].lerp_(f, clear)
+    return [_as_tensor(s) for s in sky]
+
+
+def _from(rays: Rays, first: int) -> Rays:
+    def cut(plane: Plane) -> Plane:
+        return plane[first:] if isinstance(plane, Tensor) else plane
+
+    return Rays(
+        origin=(cut(rays.origin[0]), cut(rays.origin[1]), cut(rays.origin[2])),
+        direction=(cut(rays.direction[0]), cut(rays.direction[1]), cut(rays.direction[2])),
+        inverse_length=rays.inverse_length[first:],
+        frame=rays.frame if isinstance(rays.frame, int) else rays.frame[first:],
+        footprint=cut(rays.footprint),
+    )
 
 
 def _floor_light(stage: Stage, rays: Rays, distance: Tensor) -> list[Tensor]:
@@ -223,7 +241,7 @@ def _body_light(stage: Stage, points: _Points, number: int) -> list[Tensor]:
         ambient = (above * (light.ambient[k] - low) + low) * near_floor
         albedo: Plane = solid.albedo[k]
         if rolls(solid.body):
-            albedo = 0.005 + solid.albedo[k] + band * _stripe(solid.albedo[k], solid.body.color)
+            albedo = solid.albedo[k] + band * _stripe(solid.albedo[k], solid.body.color)
         out = torch.add(ambient, facing, alpha=light.sun[k]) * albedo
         if shine is not None:
             out = torch.add(out, shine, alpha=light.sun[k])

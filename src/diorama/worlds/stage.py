@@ -92,7 +92,7 @@ LIGHTING: dict[Light, Lighting] = {
         sun=(0.98, 0.60, 0.34), ambient=(0.30, 0.27, 0.31), bounce=0.6, elevation=0.42, horizon=(0.95, 0.52, 0.25), zenith=(0.22, 0.20, 0.42)
     ),
     "night": Lighting(
-        sun=(0.34, 0.38, 0.47), ambient=(0.12, 0.135, 0.19), bounce=0.5, elevation=0.85, horizon=(0.035, 0.055, 0.13), zenith=(0.006, 0.010, 0.035)
+        sun=(0.34, 0.39, 0.52), ambient=(0.12, 0.14, 0.21), bounce=0.5, elevation=0.85, horizon=(0.035, 0.055, 0.13), zenith=(0.006, 0.010, 0.035)
     ),
 }
 
@@ -201,11 +201,12 @@ def _solid(body: Body, positions: Tensor, quaternions: Tensor, sun: Color, devic
     ]
     poses = torch.cat([positions, *rows], -1)
     shadows = _silhouette(body, rows, torch.tensor(sun))
+    red, green, blue = linear(COLORS[body.color])
     return Solid(
         body=body,
         height=half_height(body.shape, body.radius),
         bound=bounding_radius(body.shape, body.radius),
-        albedo=linear(COLORS[body.color]),
+        albedo=(max(red, 0.014), max(green, 0.014), max(blue, 0.014)),  # else black shows no form
         poses=poses.to(device),
         shadows=shadows.to(device),
         table=(poses.tolist(), shadows.tolist()),
