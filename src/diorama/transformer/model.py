@@ -1,0 +1,184 @@
+"""The transformer on a pack: velocities from noised tokens, their positions and flow times, and a text.
+
+The graph is Wan's (2.1, and 2.2 with its flow time per token) with the same parameter names; `TransformerConfig.pooled_dim`
+and ``coordinates`` are what we add.
+
+Source: Wan Team 2025, "Wan: Open and Advanced Large-Scale Video Generative Models"; names from diffusers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diorama.checkpoint import load_into, save_folder
+from diorama.errors import InputError
+from diorama.ops.rope import rope_table
+from diorama.ops.spread import spread
+from diorama.patches import Pack, pack
+from diorama.patches.positions import REFERENCE_FPS
+from diorama.transformer.blocks import Block, Context, modulated_norm
+from diorama.transformer.config import TransformerConfig, read_config, write_config
+from diorama.transformer.embed import ConditionEmbedder, time_rows
+from diorama.transformer.text import TextCache
+
+__all__ = ["Transformer"]
+
+_STEM = "diffusion_pytorch_model"
+
+
+class Transformer(nn.Module):
+    """The diffusion transformer.
+
+    Every block starts as the identity: output projections of attention and feed-forward are 0 and gates are 1, so that the
+    first step already has a full gradient for them. The velocity starts at 0. Wan starts from random gates instead.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.hidden_size
+        self.patch_embedding = nn.Conv3d(config.in_channels, size, kernel_size=config.patch_size, stride=config.patch_size)
+        self.condition_embedder = ConditionEmbedder(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.proj_out = nn.Linear(size, config.out_channels * math.prod(config.patch_size))
+        self.scale_shift_table = nn.Parameter(torch.empty(1, 2, size))
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Set every parameter to its start.
+
+        Args:
+            generator: Where the random numbers come from; one of seed 0 if None.
+        """
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        zero = ("to_out.0.weight", "ffn.net.2.weight", "proj_out.weight", "time_proj.weight", "pooled_embedder.weight")
+        for name, parameter in self.named_parameters():
+            with torch.no_grad():
+                if name.endswith(zero) or parameter.ndim == 1:
+                    parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+                elif name.endswith("scale_shift_table"):
+                    parameter.zero_()
+                    parameter[:, 2::3] = 1.0
+                else:
+                    nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1), generator=generator)
+
+    def encode_text(self, states: Tensor, mask: Tensor | None = None, pooled: Tensor | None = None) -> TextCache:
+        """Prepare texts for any number of forward passes.
+
+        Args:
+            states: Text states ``[S, M, text_dim]``.
+            mask: ``[S, M]`` bool, true on tokens, at least one a row; None shows all, as Wan does.
+            pooled: ``[S, pooled_dim]``; needed if the config has ``pooled_dim``, and unused otherwise.
+
+        Raises:
+            InputError: the widths are not those of the config, or pooled text is missing.
+        """
+        config = self.config
+        if states.shape[-1] != config.text_dim:
+            raise InputError(
+                f"text states are {states.shape[-1]} wide and this transformer takes {config.text_dim}; use the text encoder it was trained with"
+            )
+        if config.pooled_dim is not None and (pooled is None or pooled.shape[-1] != config.pooled_dim):
+            got = "none is given" if pooled is None else f"it is {pooled.shape[-1]} wide"
+            raise InputError(f"this transformer takes pooled text of width {config.pooled_dim} and {got}; use the text encoder it was trained with")
+        embedded = self.condition_embedder.embed_text(states)
+        keys, values = zip(*(cast(Block, block).attn2.text(embedded) for block in self.blocks), strict=True)
+        return TextCache(
+            keys=keys,
+            values=values,
+            mask=mask,
+            pooled=None if config.pooled_dim is None or pooled is None else self.condition_embedder.embed_pooled(pooled),
+        )
+
+    def forward(self, pack: Pack, text: TextCache) -> Tensor:
+        """Predict the velocity of every token.
+
+        Args:
+            pack: Noised tokens ``[L, prod(patch_size) * in_channels]`` with positions, flow times and clip sizes.
+            text: One text a clip, from `encode_text`.
+
+        Returns:
+            ``[L, prod(patch_size) * out_channels]`` float32; a token has the same order inside as in ``patchify``.
+
+        Raises:
+            InputError: tokens or texts do not fit the config or the pack.
+        """
+        config, weight = self.config, self.patch_embedding.weight
+        if pack.tokens.shape[1] != config.token_dim or len(text.keys[0]) != pack.num_clips:
+            raise InputError(
+                f"a pack of {pack.num_clips} clips with tokens {pack.tokens.shape[1]} wide and {len(text.keys[0])} texts does not fit: "
+                f"tokens must be {config.token_dim} wide, with one text a clip"
+            )
+        dtype = _compute_dtype(weight)
+        # The residual stream stays in float32: eight blocks of bf16 sums would round away small updates.
+        x = F.linear(pack.tokens.to(weight.dtype), weight.permute(0, 2, 3, 4, 1).flatten(1), self.patch_embedding.bias).float()
+        embedding, context = self._condition(pack, text, dtype)
+        for block, key, value in zip(self.blocks, text.keys, text.values, strict=True):
+            x = block(x, key, value, context)
+        shift, scale = (self.scale_shift_table + embedding[:, None]).unbind(1)
+        shift, scale = spread(torch.cat([shift, scale + 1], dim=1).to(dtype), context.rows).chunk(2, dim=1)
+        velocity: Tensor = self.proj_out(modulated_norm(x, shift, scale, config.eps))
+        return velocity.float()
+
+    def _condition(self, pack: Pack, text: TextCache, dtype: torch.dtype) -> tuple[Tensor, Context]:
+        clips = torch.arange(pack.num_clips, device=pack.tokens.device)
+        clips = clips.repeat_interleave(torch.tensor(pack.lengths, device=clips.device), output_size=len(pack.tokens))
+        times, row_clips, rows = time_rows(pack.times, clips)
+        embedding, modulation = self.condition_embedder.embed_time(times, None if text.pooled is None else text.pooled[row_clips])
+        return embedding, Context(
+            lengths=pack.lengths,
+            rope=rope_table(pack.positions, self.config.attention_head_dim),
+            modulation=modulation,
+            rows=rows,
+            text_mask=text.mask,
+            dtype=dtype,
+        )
+
+    def pack(self, latents: Sequence[Tensor], times: Sequence[Tensor | float], *, fps: float | Sequence[float] = REFERENCE_FPS) -> Pack:
+        """Pack latents as this model was trained to see them; see `diorama.patches.pack`."""
+        return pack(latents, times, patch_size=self.config.patch_size, coordinates=self.config.coordinates, fps=fps)
+
+    def num_flops(self, lengths: Sequence[int], num_text_tokens: int) -> int:
+        """Return the floating-point operations of one forward pass, without the text's own; with the backward it is 3 times that.
+
+        Args:
+            lengths: Tokens of every clip.
+            num_text_tokens: Text tokens that every clip attends to.
+        """
+        size, total = self.config.hidden_size, sum(lengths)
+        outside = self.config.token_dim + self.proj_out.out_features
+        products = self.config.num_layers * (6 * size + 2 * self.config.ffn_dim) + outside
+        scores = self.config.num_layers * 2 * sum(length * (length + num_text_tokens) for length in lengths)
+        return 2 * size * (total * products + scores)
+
+    def save(self, folder: Path) -> None:
+        """Write weights and ``config.json`` as a diffusers folder; a Wan graph opens in diffusers.
+
+        Raises:
+            CheckpointError: the disk is full or the place is not writable.
+        """
+        save_folder(Path(folder), self.state_dict(), write_config(self.config), stem=_STEM)
+
+    @classmethod
+    def load(cls, folder: Path) -> Transformer:
+        """Read a folder that `save` or diffusers wrote, in float32 and ready to use.
+
+        Raises:
+            CheckpointError: the folder cannot be read or its weights do not fit.
+            ConfigError: ``config.json`` asks for what is not supported.
+        """
+        model = cls(read_config(folder))
+        load_into(model, Path(folder), stem=_STEM)
+        return model.eval().requires_grad_(False)
+
+
+def _compute_dtype(weight: Tensor) -> torch.dtype:
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

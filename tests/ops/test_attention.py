@@ -1,0 +1,60 @@
+"""Attention in a pack against one dense masked softmax, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diorama.ops.attention import attention, attention_plain, cross_attention, cross_attention_plain
+
+LENGTHS = [(5, 5, 5), (3, 7, 2), (4, 4, 6, 6, 4), (8,)]
+
+
+def grads(function, inputs, weight, *rest):
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    out = function(*leaves, *rest)
+    (out * weight).sum().backward()
+    return [out.detach(), *(x.grad for x in leaves)]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_packed_equals_dense_mask(lengths):
+    g = torch.Generator().manual_seed(0)
+    total = sum(lengths)
+    *inputs, weight = torch.randn(4, total, 2, 8, generator=g)
+    for fast, plain in zip(grads(attention, inputs, weight, lengths), grads(attention_plain, inputs, weight, lengths), strict=True):
+        torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_text_of_each_clip_equals_dense_mask(lengths, masked):
+    g = torch.Generator().manual_seed(1)
+    total, clips, text = sum(lengths), len(lengths), 6
+    query, weight = torch.randn(2, total, 2, 8, generator=g)
+    key, value = torch.randn(2, clips, 2, text, 8, generator=g)
+    mask = torch.arange(text) < torch.randint(1, text, (clips, 1), generator=g) if masked else None
+    inputs = [query, key, value]
+    fast, plain = (grads(function, inputs, weight, lengths, mask) for function in (cross_attention, cross_attention_plain))
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_other_clips_do_not_reach_a_clip():
+    g = torch.Generator().manual_seed(2)
+    q, k, v = torch.randn(3, 9, 2, 8, generator=g)
+    before = attention(q, k, v, (4, 5))
+    k[4:], v[4:] = 100.0, -100.0
+    after = attention(q, k, v, (4, 5))
+    assert torch.equal(before[:4], after[:4])
+    assert not torch.allclose(before[4:], after[4:])
+
+
+def test_hidden_text_does_not_matter():
+    g = torch.Generator().manual_seed(3)
+    query = torch.randn(4, 2, 8, generator=g)
+    key, value = torch.randn(2, 1, 2, 5, 8, generator=g)
+    mask = torch.tensor([[True, True, False, False, False]])
+    full = cross_attention(query, key, value, (4,), mask)
+    cut = cross_attention(query, key[:, :, :2], value[:, :, :2], (4,))
+    torch.testing.assert_close(full, cut)

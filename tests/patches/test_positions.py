@@ -1,0 +1,39 @@
+"""Positions: whole numbers as Wan, or a view that is the same at every size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diorama.errors import InputError
+from diorama.patches import positions
+
+
+def test_index_counts_tokens():
+    got = positions((2, 2, 3), "index")
+    assert got.tolist()[:4] == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 0]]
+    assert got[-1].tolist() == [1, 1, 2]
+
+
+def test_view_has_unit_spacing_on_the_reference_grid():
+    got = positions((3, 8, 8), "view", fps=12).reshape(3, 8, 8, 3)
+    assert got[0, 0, :, 2].tolist() == [-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5]
+    assert got[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("grid", [(1, 6, 6), (2, 16, 16), (1, 11, 6), (1, 5, 8)])
+def test_view_covers_the_same_area_at_every_size(grid):
+    got = positions(grid, "view").reshape(*grid, 3)
+    spacing = 8 / (grid[1] * grid[2]) ** 0.5
+    torch.testing.assert_close(got[0, 1, 0, 1] - got[0, 0, 0, 1], torch.tensor(spacing))
+    torch.testing.assert_close(got[0, 0, 1, 2] - got[0, 0, 0, 2], torch.tensor(spacing))
+    torch.testing.assert_close(got[..., 1:].mean(dim=(0, 1, 2)), torch.zeros(2), atol=1e-6, rtol=0)
+    assert spacing**2 * grid[1] * grid[2] == pytest.approx(64)
+
+
+def test_view_counts_seconds_not_frames():
+    slow, fast = positions((5, 1, 1), "view", fps=6), positions((5, 1, 1), "view", fps=24)
+    assert slow[2, 0] == fast[4, 0] * 2
+    assert slow[1, 0] == 2
+    with pytest.raises(InputError, match="above 0"):
+        positions((1, 1, 1), fps=0)

@@ -1,0 +1,192 @@
+"""The transformer: packed as separate, time per token, text, folders, and parity with diffusers' Wan."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from diorama.checkpoint import load_tensors
+from diorama.errors import CheckpointError, ConfigError, InputError
+from diorama.patches import pack, unpack
+from diorama.transformer import TextCache, Transformer, TransformerConfig
+
+TINY = TransformerConfig(
+    num_attention_heads=2, attention_head_dim=12, in_channels=3, out_channels=3, text_dim=10, freq_dim=16, ffn_dim=40, num_layers=2, pooled_dim=6
+)
+WAN = dataclasses.replace(TINY, patch_size=(1, 2, 2), pooled_dim=None, coordinates="index")
+
+
+def model(config: TransformerConfig = TINY) -> Transformer:
+    """A model whose every parameter is random, so that nothing hides behind a zero."""
+    made = Transformer(config)
+    g = torch.Generator().manual_seed(7)
+    for name, parameter in made.named_parameters():
+        if "norm" not in name:
+            torch.nn.init.normal_(parameter.data, std=0.2, generator=g)
+        else:
+            torch.nn.init.uniform_(parameter.data, 0.5, 1.5, generator=g)
+    return made
+
+
+def texts(num: int, config: TransformerConfig = TINY) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(3)
+    mask = torch.arange(5) < torch.tensor([5, 3, 4, 1])[:num, None]
+    return torch.randn(num, 5, config.text_dim, generator=g), mask, torch.randn(num, 6, generator=g)
+
+
+def clips() -> tuple[list[Tensor], list[Tensor]]:
+    g = torch.Generator().manual_seed(5)
+    shapes = [(3, 2, 3), (3, 2, 3), (1, 4, 2), (2, 3, 2)]
+    return [torch.randn(3, *shape, generator=g) for shape in shapes], [torch.rand(shape[0], generator=g) for shape in shapes]
+
+
+def test_packed_equals_separate_with_gradients():
+    latents, times = clips()
+    states, mask, pooled = texts(4)
+    together, apart = model(), model()
+    packed = together.pack(latents, times)
+    out = unpack(together(packed, together.encode_text(states, mask, pooled)), packed.grids)
+    sum(x.square().sum() for x in out).backward()
+    for i, (latent, time) in enumerate(zip(latents, times, strict=True)):
+        one = apart.pack([latent], [time])
+        (alone,) = unpack(apart(one, apart.encode_text(states[i : i + 1], mask[i : i + 1], pooled[i : i + 1])), one.grids)
+        torch.testing.assert_close(out[i], alone, atol=2e-5, rtol=1e-4)
+        alone.square().sum().backward()
+    for (name, a), b in zip(together.named_parameters(), apart.parameters(), strict=True):
+        assert a.grad is not None, name
+        assert a.grad.abs().max() > 0, name
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-3, rtol=1e-3, msg=name)
+
+
+def test_time_of_one_frame_matters_and_stays_in_its_clip():
+    latents, times = clips()
+    net = model()
+    text = net.encode_text(*texts(4))
+    with torch.no_grad():
+        before = net(net.pack(latents, times), text)
+        changed = [t.clone() for t in times]
+        changed[0][1] = 0.9
+        after = net(net.pack(latents, changed), text)
+    frames = (before - after)[:18].reshape(3, 6, -1).abs().amax(dim=(1, 2))
+    assert (frames > 1e-4).all()
+    assert torch.equal(before[18:], after[18:])
+
+
+def test_time_by_token_equals_time_by_frame():
+    latents, times = clips()
+    net = model()
+    text = net.encode_text(*texts(4))
+    by_token = [t[:, None, None].expand(x.shape[1:]) for t, x in zip(times, latents, strict=True)]
+    with torch.no_grad():
+        assert torch.equal(net(net.pack(latents, times), text), net(net.pack(latents, by_token), text))
+
+
+def test_hidden_text_and_order_of_texts():
+    latents, times = clips()
+    net = model()
+    states, mask, pooled = texts(4)
+    noisy = torch.where(mask[..., None], states, states + 5)
+    packed = net.pack(latents, times)
+    with torch.no_grad():
+        cache = net.encode_text(states, mask, pooled)
+        out = net(packed, cache)
+        torch.testing.assert_close(out, net(packed, net.encode_text(noisy, mask, pooled)))
+        swapped = net.encode_text(states.flip(0), mask.flip(0), pooled.flip(0))
+        assert not torch.allclose(out, net(packed, swapped), atol=1e-3)
+        assert torch.equal(out, net(packed, swapped.select([3, 2, 1, 0])))
+        other = dataclasses.replace(cache, pooled=cache.pooled + 1)
+        assert not torch.allclose(out, net(packed, other), atol=1e-3)
+
+
+def test_starts_at_zero_velocity_with_a_gradient_for_the_output():
+    net = Transformer(TINY)
+    latents, times = clips()
+    out = net(net.pack(latents, times), net.encode_text(*texts(4)))
+    assert not out.any()
+    (out - 1).square().mean().backward()
+    assert net.proj_out.weight.grad.abs().max() > 0
+
+
+def test_autocast_stays_close():
+    net = model()
+    latents, times = clips()
+    with torch.no_grad():
+        exact = net(net.pack(latents, times), net.encode_text(*texts(4)))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = net(net.pack(latents, times), net.encode_text(*texts(4)))
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).square().mean().sqrt() < 0.05 * exact.square().mean().sqrt()
+
+
+def test_default_model_has_nine_million_parameters():
+    with torch.device("meta"):
+        count = sum(p.numel() for p in Transformer(TransformerConfig()).parameters())
+    assert count == 9_147_936
+
+
+def test_flops_follow_the_formula():
+    net = Transformer(TINY)
+    d, total = 24, 8
+    linear = total * (2 * (6 * d * d + 2 * d * 40) + (3 + 3) * d)
+    scores = 2 * 2 * d * (3 * (3 + 5) + 5 * (5 + 5))
+    assert net.num_flops((3, 5), 5) == 2 * (linear + scores)
+
+
+@pytest.mark.parametrize("config", [TINY, WAN], ids=["ours", "wan"])
+def test_folder_round_trip(config, tmp_path):
+    net = model(config)
+    net.save(tmp_path / "transformer")
+    values = json.loads((tmp_path / "transformer" / "config.json").read_text())
+    assert values["_class_name"] == ("WanTransformer3DModel" if config is WAN else "Transformer")
+    assert (tmp_path / "transformer" / "diffusion_pytorch_model.safetensors").is_file()
+    back = Transformer.load(tmp_path / "transformer")
+    assert back.config == config
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), back.state_dict().values(), strict=True))
+
+
+def test_errors_say_what_to_do(tmp_path):
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+        Transformer.load(tmp_path)
+    with pytest.raises(ConfigError, match="image_dim is 1280"):
+        dataclasses.replace(WAN, image_dim=1280)
+    with pytest.raises(ConfigError, match="attention_head_dim is 7"):
+        dataclasses.replace(WAN, attention_head_dim=7)
+    net = Transformer(TINY)
+    states, mask, pooled = texts(2)
+    with pytest.raises(InputError, match="text states are 4 wide"):
+        net.encode_text(states[..., :4], mask, pooled)
+    with pytest.raises(InputError, match="none is given"):
+        net.encode_text(states, mask)
+    text = net.encode_text(states, mask, pooled)
+    with pytest.raises(InputError, match="one text a clip"):
+        net(net.pack([torch.zeros(3, 1, 2, 2)], [0.0]), text)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="diffusers is not installed (extra dev)")
+@pytest.mark.filterwarnings("ignore")
+def test_equals_diffusers_wan(tmp_path):
+    from diffusers import WanTransformer3DModel
+
+    net = model(WAN)
+    net.save(tmp_path / "transformer")
+    # Not from_pretrained: for Wan it needs accelerate, which nothing else here does.
+    theirs = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(tmp_path / "transformer"))
+    theirs.load_state_dict(load_tensors(tmp_path / "transformer", stem="diffusion_pytorch_model"))
+    g = torch.Generator().manual_seed(1)
+    latent, states = torch.randn(2, 3, 3, 4, 6, generator=g), torch.randn(2, 5, 10, generator=g)
+    times = torch.rand(2, 3, generator=g)
+    by_token = times.repeat_interleave(6, dim=1) * 1000
+    with torch.no_grad():
+        expected = theirs(latent, by_token, states).sample
+        packed = pack(list(latent), list(times), patch_size=(1, 2, 2), coordinates="index")
+        text: TextCache = net.encode_text(states)
+        got = torch.stack(unpack(net(packed, text), packed.grids, (1, 2, 2)))
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+        shared = theirs(latent, times[:, 0] * 1000, states).sample
+        packed = pack(list(latent), list(times[:, 0]), patch_size=(1, 2, 2), coordinates="index")
+        torch.testing.assert_close(torch.stack(unpack(net(packed, text), packed.grids, (1, 2, 2))), shared, atol=1e-4, rtol=1e-4)
