@@ -136,7 +136,8 @@ class _Layer(nn.Module):
         q, k, v = self.to_qkv(self.attention_norm(x)).view(b, m, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(_rotate(q, rotation), _rotate(k, rotation), v, attn_mask=mask[:, None, None, :])
         x = x + self.to_out(mixed.transpose(1, 2).reshape(b, m, d))
-        return x + self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(x)), approximate="tanh"))
+        added: Tensor = self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(x)), approximate="tanh"))
+        return x + added
 
 
 def _rotation(length: int, head_size: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,7 @@ class PromptTokenizer:
             ids=ids,
             mask=torch.arange(width)[None] < lengths[:, None],
             truncated=tuple(max(0, len(row) - max_tokens) for row in rows),
-            unknown=tuple(row.count(unknown_id) for row in rows),
+            unknown=tuple(sum(token == unknown_id for token in row) for row in rows),
         )
 
 

@@ -25,25 +25,10 @@ from diorama.errors import ConfigError, DataError, MissingExtraError
 from diorama.runtime import generator
 from diorama.text.encoder import CompactTextConfig, CompactTextEncoder
 from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
-from diorama.worlds.captions import RESERVED, SYNONYMS, caption, paraphrase
-from diorama.worlds.scene import CAMERA_MOVES, COLORS, FINISHES, FLOORS, LIGHTS, MOTIONS, SHAPES, SIZES, Body, Camera, Scene
+from diorama.train.lessons import THESAURUS, Pair, pairs
+from diorama.worlds.captions import RESERVED, SYNONYMS
 
-__all__ = ["DistillConfig", "Teacher", "described_scene", "distill", "load_teacher", "sentences"]
-
-_TEMPLATES = (
-    "{0}",
-    "a photo of a {0}",
-    "a video of a {0} and a {1}",
-    "the {0} is {1}",
-    "a {0} {1}",
-    "{0} {1} {2}",
-    "the color {0}",
-    "a {0} is a kind of {1}",
-    "something that {0}",
-    "the camera {0} the {1}",
-    "in the {0}",
-    "a {0} ball on the {1}",
-)
+__all__ = ["DistillConfig", "Lesson", "Teacher", "distill", "load_teacher"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +61,22 @@ class DistillConfig:
             raise ConfigError(f"minutes {self.minutes:g} and learning_rate {self.learning_rate:g} must be above 0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lesson:
     """One sentence with what the teacher makes of it."""
 
     ids: Tensor
     """Student tokens ``[M]``."""
+    plain_ids: Tensor
+    """Student tokens of the teacher's sentence, the same ones where nothing was exchanged."""
     positions: Tensor
-    """Student tokens that coincide with one of the teacher's ``[K]``."""
+    """Student tokens that have a teacher state ``[K]``."""
     tokens: Tensor
     """Teacher states there ``[K, 2, E]`` float16: middle layer, last layer."""
     sentence: Tensor
     """Teacher's sentence vector ``[E]``, length 1."""
+    swaps: tuple[tuple[str, Tensor, Tensor], ...]
+    """Exchanged phrases: label, tokens in ``ids``, tokens in ``plain_ids``."""
 
 
 class Teacher:
@@ -115,10 +104,19 @@ class Teacher:
         return weight
 
     @torch.no_grad()
-    def read(self, texts: Sequence[str], student: PromptTokenizer, max_tokens: int, middle_layer: int) -> list[Lesson]:
-        """Return a lesson for every text; tokens coincide where both tokenizers cut the same characters."""
+    def read(self, texts: Sequence[Pair], student: PromptTokenizer, max_tokens: int, middle_layer: int) -> list[Lesson]:
+        """Return a lesson for every pair.
+
+        A student token has the state of the teacher's token of the same characters; those of an exchanged phrase all
+        have the mean state of the phrase that the teacher read.
+        """
         batch = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=2 * max_tokens, return_tensors="pt", return_offsets_mapping=True
+            [pair.teacher for pair in texts],
+            padding=True,
+            truncation=True,
+            max_length=2 * max_tokens,
+            return_tensors="pt",
+            return_offsets_mapping=True,
         )
         spans = batch.pop("offset_mapping")
         mask = batch["attention_mask"].bool()
@@ -126,13 +124,46 @@ class Teacher:
         both = torch.stack([hidden[middle_layer], hidden[-1]], dim=2)
         mean = (hidden[-1] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         found = []
-        for row, text in enumerate(texts):
+        for row, pair in enumerate(texts):
             places = {(int(s), int(e)): i for i, (s, e) in reversed(list(enumerate(spans[row].tolist()))) if mask[row, i]}
-            pairs = [(i, places[span]) for i, span in enumerate(student.spans(text)[:max_tokens]) if span in places]
-            ids = student.encode([text], max_tokens).ids[0]
-            at = torch.tensor([other for _, other in pairs])
-            found.append(Lesson(ids, torch.tensor([own for own, _ in pairs]), both[row, at].half(), F.normalize(mean[row], dim=-1)))
+            own = student.spans(pair.student)[:max_tokens]
+            positions, states = [], []
+            for i, span in enumerate(own):
+                at = [k for (s, e), k in places.items() if e > s and _covers(_original(pair, span), (s, e))] if span[1] else [places[0, 0]]
+                if at:
+                    positions.append(i)
+                    states.append(both[row, at].mean(0).half())
+            plain = student.spans(pair.teacher)[:max_tokens]
+            swaps = [(swap.label, _inside(own, swap.after), _inside(plain, swap.before)) for swap in pair.swaps]
+            lesson = Lesson(
+                ids=student.encode([pair.student], max_tokens).ids[0],
+                plain_ids=student.encode([pair.teacher], max_tokens).ids[0],
+                positions=torch.tensor(positions),
+                tokens=torch.stack(states),
+                sentence=F.normalize(mean[row], dim=-1),
+                swaps=tuple(swap for swap in swaps if len(swap[1]) and len(swap[2])),
+            )
+            found.append(lesson)
         return found
+
+
+def _covers(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def _inside(spans: Sequence[tuple[int, int]], outer: tuple[int, int]) -> Tensor:
+    return torch.tensor([i for i, (s, e) in enumerate(spans) if e > s and _covers(outer, (s, e))], dtype=torch.int64)
+
+
+def _original(pair: Pair, span: tuple[int, int]) -> tuple[int, int]:
+    """Return where a character range of the student's text comes from in the teacher's."""
+    shift = 0
+    for swap in pair.swaps:
+        if _covers(swap.after, span):
+            return swap.before
+        if swap.after[1] <= span[0]:
+            shift = swap.before[1] - swap.after[1]
+    return span[0] + shift, span[1] + shift
 
 
 def load_teacher() -> Teacher:
@@ -152,71 +183,6 @@ def load_teacher() -> Teacher:
     return Teacher(AutoModel.from_pretrained(folder, local_files_only=True), AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
 
-def described_scene(seed: int) -> Scene:
-    """Return a scene with random attributes and no layout: enough for words, nothing to simulate."""
-    draw = random.Random(seed)
-    count = draw.choice((1, 1, 2, 2, 2, 3, 4))
-    bodies = []
-    for i in range(count):
-        motion = draw.choice([m for m in MOTIONS if count > 1 or m not in ("collide", "pass_behind")])
-        goes = motion in ("roll", "slide", "collide", "pass_behind")
-        body = Body(
-            shape=draw.choice(SHAPES),
-            color=draw.choice(list(COLORS)),
-            size=draw.choice(SIZES),
-            radius=0.3,
-            finish=draw.choice(FINISHES),
-            motion=motion,
-            direction=draw.choice(("left", "right", "toward", "away")) if goes else "none",
-            partner=draw.choice([j for j in range(count) if j != i]) if motion in ("collide", "pass_behind") else None,
-            position=(0.0, 0.0, 0.3),
-            yaw=0.0,
-            velocity=(0.0, 0.0, 0.0),
-        )
-        bodies.append(body)
-    camera = Camera(move=draw.choice(CAMERA_MOVES), target=(0.0, 0.0, 0.3), distance=3.0, azimuth=0.0, elevation=0.4, amount=0.5, field_of_view=0.8)
-    return Scene(
-        bodies=tuple(bodies),
-        floor=draw.choice(FLOORS),
-        floor_color=(0.5, 0.5, 0.5),
-        backdrop=draw.choice(("open", "walls")),
-        light=draw.choice(LIGHTS),
-        sun_azimuth=0.0,
-        camera=camera,
-        width=16,
-        height=16,
-        num_frames=1,
-        fps=12.0,
-        seed=seed,
-    )
-
-
-def sentences(count: int, words: Sequence[str], seed: int) -> list[str]:
-    """Return sentences to learn from: captions, paraphrases, captions with words exchanged, templates.
-
-    Args:
-        count: How many.
-        words: Whole words of the vocabulary, for templates and exchanges.
-        seed: Another seed gives other sentences.
-    """
-    draw = random.Random(seed)
-    found = []
-    for i in range(count):
-        scene, kind = described_scene(draw.randrange(2**40)), draw.random()
-        write = paraphrase if kind < 0.2 else caption
-        text = write(scene, draw.randrange(2**40))
-        chosen = text.dense if draw.random() < 0.35 else text.short
-        if kind > 0.6:
-            chosen = draw.choice(_TEMPLATES).format(words[(i * 7) % len(words)], draw.choice(words), draw.choice(words))
-        elif kind > 0.4:
-            parts = chosen.split(" ")
-            for place in draw.sample(range(len(parts)), k=min(len(parts), draw.randint(1, 3))):
-                parts[place] = draw.choice(words)
-            chosen = " ".join(parts)
-        found.append(chosen)
-    return found
-
-
 def distill(config: DistillConfig, folder: Path) -> None:
     """Teach a text encoder and write ``text_encoder/`` (with ``grammar.json``) and ``tokenizer/`` under ``folder``.
 
@@ -230,24 +196,25 @@ def distill(config: DistillConfig, folder: Path) -> None:
         CheckpointError: the folder cannot be written.
     """
     teacher = load_teacher()
-    required = [phrase for table in (SYNONYMS, RESERVED) for values in table.values() for phrases in values.values() for phrase in phrases]
+    required = [phrase for table in (SYNONYMS, RESERVED, THESAURUS) for values in table.values() for phrases in values.values() for phrase in phrases]
     vocabulary = build_vocabulary(teacher.pieces, required, config.encoder.vocabulary_size)
     tokenizer = PromptTokenizer(vocabulary)
     words = [piece for piece in vocabulary if piece.isalpha() and len(piece) > 2]
-    texts = sentences(config.num_sentences + config.num_held_out, words, config.seed)
+    texts = pairs(config.num_sentences + config.num_held_out, words, config.seed)
     lessons = _read(teacher, texts, tokenizer, config)
     student = CompactTextEncoder(config.encoder, tokenizer)
     _start_from(student, teacher, vocabulary)
     heads = _train(student, lessons[config.num_held_out :], teacher.width, config)
-    tokens, pooled = _measure(student, heads, lessons[: config.num_held_out])
-    print(f"held out ({config.num_held_out} sentences): token states {tokens[1]:.4f} (middle layer {tokens[0]:.4f}), sentence {pooled:.4f} cosine")
+    middle, last, whole, same = _measure(student, heads, lessons[: config.num_held_out])
+    print(f"held out ({config.num_held_out} sentences), cosine to the teacher: tokens {last:.4f} (middle layer {middle:.4f}), sentence {whole:.4f}")
+    print(f"exchanged phrases whose nearest phrase of the batch has the same meaning: {same:.1%}")
     student.save(folder)
     write_text(folder / "text_encoder" / "grammar.json", json.dumps({"words": SYNONYMS, "paraphrases": RESERVED}, indent=1) + "\n")
     print(f"wrote {folder / 'text_encoder'} and {folder / 'tokenizer'}")
 
 
-def _read(teacher: Teacher, texts: Sequence[str], tokenizer: PromptTokenizer, config: DistillConfig) -> list[Lesson]:
-    start, order = time.monotonic(), sorted(range(len(texts)), key=lambda i: len(texts[i]))
+def _read(teacher: Teacher, texts: Sequence[Pair], tokenizer: PromptTokenizer, config: DistillConfig) -> list[Lesson]:
+    start, order = time.monotonic(), sorted(range(len(texts)), key=lambda i: len(texts[i].teacher))
     lessons: dict[int, Lesson] = {}
     for done in range(0, len(order), 96):
         part = order[done : done + 96]
@@ -287,14 +254,11 @@ def _batches(lessons: Sequence[Lesson], size: int, draw: random.Random) -> Itera
         yield from ([lessons[i] for i in group] for group in groups)
 
 
-def _forward(student: CompactTextEncoder, batch: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return student states at shared tokens ``[K, D]``, pooled ``[B, D]``, teacher states ``[K, 2, E]`` and sentences ``[B, E]``."""
-    ids = nn.utils.rnn.pad_sequence([lesson.ids for lesson in batch], batch_first=True)
-    lengths = torch.tensor([len(lesson.ids) for lesson in batch])
-    states, pooled = student(ids, torch.arange(ids.shape[1])[None] < lengths[:, None])
-    rows = torch.cat([torch.full_like(lesson.positions, i) for i, lesson in enumerate(batch)])
-    shared = states[rows, torch.cat([lesson.positions for lesson in batch])]
-    return shared, pooled, torch.cat([lesson.tokens for lesson in batch]).float(), torch.stack([lesson.sentence for lesson in batch])
+def _encode(student: CompactTextEncoder, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    ids = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    found: tuple[Tensor, Tensor] = student(ids, torch.arange(ids.shape[1])[None] < lengths[:, None])
+    return found
 
 
 def _train(student: CompactTextEncoder, lessons: Sequence[Lesson], width: int, config: DistillConfig) -> nn.ModuleList:
@@ -310,9 +274,9 @@ def _train(student: CompactTextEncoder, lessons: Sequence[Lesson], width: int, c
             break
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / 50, left / 0.7)
-        loss, cosines = _loss(heads, *_forward(student, next(batches)))
+        loss, cosines = _loss(student, heads, next(batches))
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if step % 50 == 0:
@@ -321,16 +285,43 @@ def _train(student: CompactTextEncoder, lessons: Sequence[Lesson], width: int, c
     return heads
 
 
-def _loss(heads: nn.ModuleList, states: Tensor, pooled: Tensor, tokens: Tensor, sentence: Tensor) -> tuple[Tensor, list[float]]:
-    middle = F.cosine_similarity(heads[0](states), tokens[:, 0], dim=-1).mean()
-    last = F.cosine_similarity(heads[1](states), tokens[:, 1], dim=-1).mean()
+def _loss(student: CompactTextEncoder, heads: nn.ModuleList, batch: Sequence[Lesson]) -> tuple[Tensor, list[float]]:
+    """Return the loss, and cosines to the teacher (middle layer, last layer, sentence) with the share of phrases that find their like."""
+    states, pooled = _encode(student, [lesson.ids for lesson in batch])
+    rows = torch.cat([torch.full_like(lesson.positions, i) for i, lesson in enumerate(batch)])
+    shared = states[rows, torch.cat([lesson.positions for lesson in batch])]
+    tokens = torch.cat([lesson.tokens for lesson in batch]).float()
+    sentence = torch.stack([lesson.sentence for lesson in batch])
+    middle = F.cosine_similarity(heads[0](shared), tokens[:, 0], dim=-1).mean()
+    last = F.cosine_similarity(heads[1](shared), tokens[:, 1], dim=-1).mean()
     whole = F.cosine_similarity(heads[2](pooled), sentence, dim=-1).mean()
     unit = F.normalize(pooled, dim=-1)
-    alike = F.mse_loss(unit @ unit.T, sentence @ sentence.T)
-    return 3 - middle - last - whole + 5 * alike, [middle.item(), last.item(), whole.item()]
+    loss = 3 - middle - last - whole + 5 * F.mse_loss(unit @ unit.T, sentence @ sentence.T)
+    alike, same = _alike(student, batch, states)
+    return loss + 0.5 * alike, [middle.item(), last.item(), whole.item(), same]
+
+
+def _alike(student: CompactTextEncoder, batch: Sequence[Lesson], states: Tensor) -> tuple[Tensor, float]:
+    """Pull exchanged phrases to what stood there before, and away from phrases of other meaning (InfoNCE, arXiv 1807.03748)."""
+    swapped = [i for i, lesson in enumerate(batch) if lesson.swaps]
+    if not swapped:
+        return states.new_zeros(()), 1.0
+    plain, _ = _encode(student, [batch[i].plain_ids for i in swapped])
+    labels = [swap[0] for i in swapped for swap in batch[i].swaps]
+    new = torch.stack([states[i, swap[1]].mean(0) for i in swapped for swap in batch[i].swaps])
+    old = torch.stack([plain[k, swap[2]].mean(0) for k, i in enumerate(swapped) for swap in batch[i].swaps])
+    logits = F.normalize(new, dim=-1) @ F.normalize(old, dim=-1).T
+    numbers = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    kinds = torch.tensor([numbers[label] for label in labels])
+    twins = (kinds[:, None] == kinds[None]) & ~torch.eye(len(kinds), dtype=torch.bool)
+    nearest = kinds[logits.detach().masked_fill(torch.eye(len(kinds), dtype=torch.bool), -2.0).argmax(1)]
+    has_twin = twins.any(1)
+    same = (nearest == kinds)[has_twin].float().mean().item() if bool(has_twin.any()) else 1.0
+    contrast = F.cross_entropy((logits / 0.1).masked_fill(twins, -1e4), torch.arange(len(kinds)))
+    return contrast + 1 - logits.diagonal().mean(), same
 
 
 @torch.no_grad()
-def _measure(student: CompactTextEncoder, heads: nn.ModuleList, lessons: Sequence[Lesson]) -> tuple[tuple[float, float], float]:
-    _, (middle, last, whole) = _loss(heads, *_forward(student, lessons))
-    return (middle, last), whole
+def _measure(student: CompactTextEncoder, heads: nn.ModuleList, lessons: Sequence[Lesson]) -> tuple[float, float, float, float]:
+    _, (middle, last, whole, same) = _loss(student, heads, lessons)
+    return middle, last, whole, same

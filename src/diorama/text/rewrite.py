@@ -1,0 +1,201 @@
+"""A short prompt becomes a dense one, of the kind that the model was trained on.
+
+Rules over the grammar that travels with the weights, or any OpenAI-compatible chat endpoint. The rules keep every word
+of the prompt except those that the grammar lists as another name of a word it knows ("crimson" becomes "red"), and add
+what the prompt leaves open: size, finish, colour, motion, floor, light and camera.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from diorama.config import load_json
+from diorama.errors import InputError
+
+__all__ = ["Grammar", "rewrite", "rewrite_with_endpoint"]
+
+_FILLERS = frozenset({"a", "an", "the", "on", "in", "of", "at", "to", "by", "from", "with", "during", "warm", "open"})
+_INSTRUCTION = """\
+Rewrite the user's prompt for a text-to-video model as one detailed caption of at most 60 words.
+Keep everything the user asked for. Add what is missing: each object's size, finish, colour and motion, the floor,
+the light (day, sunset or night) and what the camera does. Answer with the caption only. Example: A large shiny red ball
+rolls to the right and passes behind a small blue cube on a checkered floor at sunset while the camera orbits left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grammar:
+    """The words of the captions that a model was trained on: attribute to value to phrases."""
+
+    words: Mapping[str, Mapping[str, tuple[str, ...]]]
+    """What captions say; attributes ``size finish color shape motion direction floor light camera``."""
+    paraphrases: Mapping[str, Mapping[str, tuple[str, ...]]]
+    """Other phrases for the same values."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Grammar:
+        """Read ``text_encoder/grammar.json`` of a model folder.
+
+        Raises:
+            ConfigError: the file is missing or damaged.
+        """
+        raw = load_json(_RawGrammar, folder / "text_encoder" / "grammar.json")
+        return cls(words=_frozen(raw.words), paraphrases=_frozen(raw.paraphrases))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RawGrammar:
+    words: dict  # type: ignore[type-arg]
+    paraphrases: dict  # type: ignore[type-arg]
+
+
+def _frozen(table: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, tuple[str, ...]]]:
+    return {attribute: {value: tuple(phrases) for value, phrases in values.items()} for attribute, values in table.items()}
+
+
+def rewrite(prompt: str, grammar: Grammar, seed: int) -> str:
+    """Expand a prompt by rules.
+
+    Args:
+        prompt: What the user typed.
+        grammar: Of the model that will read the result.
+        seed: Chooses what is added; the same seed adds the same.
+
+    Returns:
+        One or more sentences. A prompt in which no shape is recognised keeps its words and gains only a setting.
+
+    Raises:
+        InputError: the prompt is empty.
+    """
+    text = " ".join(prompt.split()).rstrip(" .")
+    if not text:
+        raise InputError("an empty prompt cannot be rewritten; type what should be seen")
+    draw = random.Random(seed)
+    text = _translate(text, grammar)
+    text, first = _fill_bodies(text, grammar, draw)
+    setting = []
+    if not re.search(r"\b(floor|ground)\b", text, re.IGNORECASE) and not _mentions(text, grammar, "floor", r"\bon\b[^,.;]*"):
+        setting.append(_any(grammar, "floor", draw))
+    if not _mentions(text, grammar, "light"):
+        setting.append(_any(grammar, "light", draw))
+    has_camera = re.search(r"\b(camera|shot|zoom\w*|dolly|pan(s|ning)?)\b", text, re.IGNORECASE) is not None
+    sentences = [text]
+    if first and not _moves(text, grammar):
+        sentences.append(f"the {first[0]} {_motion(first[1], grammar, draw)}")
+    if setting and has_camera:
+        sentences[0] = f"{' '.join(setting)}, {text}"
+    elif setting:
+        sentences[-1] = f"{sentences[-1]} {' '.join(setting)}"
+    if not has_camera:
+        sentences.append(_any(grammar, "camera", draw))
+    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
+
+
+def _any(grammar: Grammar, attribute: str, draw: random.Random) -> str:
+    values = grammar.words[attribute]
+    return draw.choice(values[draw.choice(list(values))])
+
+
+def _phrases(table: Mapping[str, tuple[str, ...]]) -> str:
+    """Return a pattern for any phrase of an attribute, longest first, plurals included."""
+    found = sorted((phrase for phrases in table.values() for phrase in phrases), key=len, reverse=True)
+    return "|".join(re.escape(phrase) for phrase in found)
+
+
+def _translate(text: str, grammar: Grammar) -> str:
+    """Replace paraphrases by the first phrase that captions use for the same value."""
+    known = {}
+    for attribute, values in grammar.paraphrases.items():
+        for value, phrases in values.items():
+            known.update(dict.fromkeys(phrases, grammar.words[attribute][value][0]))
+    pattern = "|".join(re.escape(phrase) for phrase in sorted(known, key=len, reverse=True))
+    text = re.sub(rf"(?<![\w-])({pattern})(s?)(?![\w-])", lambda match: known[match[1].lower()] + match[2], text, flags=re.IGNORECASE)
+    return _fix_articles(text)
+
+
+def _fix_articles(text: str) -> str:
+    return re.sub(r"\b(a)n?(?= (\w))", lambda match: f"{match[1]}{'n' if match[2].lower() in 'aeio' else ''}", text, flags=re.IGNORECASE)
+
+
+def _fill_bodies(text: str, grammar: Grammar, draw: random.Random) -> tuple[str, tuple[str, str] | None]:
+    """Give every newly named body a size, a finish and a colour.
+
+    Returns:
+        The text, and the first body's colour with shape word and its shape.
+    """
+    shapes = {phrase: value for value, phrases in grammar.words["shape"].items() for phrase in phrases}
+    bodies: list[tuple[str, str]] = []
+
+    def fill(match: re.Match[str]) -> str:
+        before, shape = match["adjectives"].split(), match["shape"].lower()
+        color = next((word for word in before if re.fullmatch(_phrases(grammar.words["color"]), word, re.IGNORECASE)), None)
+        if color is None:
+            color = _any(grammar, "color", draw)
+            before.append(color)
+        bodies.append((f"{color} {match['shape']}", shapes[shape]))
+        for attribute in ("finish", "size"):
+            if not any(re.fullmatch(_phrases(grammar.words[attribute]), word, re.IGNORECASE) for word in before):
+                place = before.index(color) if attribute == "finish" else 0
+                before.insert(place, _any(grammar, attribute, draw))
+        return " ".join([match["article"], *before, match["shape"]])
+
+    pattern = rf"\b(?P<article>an?)\s+(?P<adjectives>(?:[\w-]+\s+){{0,4}}?)(?P<shape>{_phrases(grammar.words['shape'])})\b"
+    return _fix_articles(re.sub(pattern, fill, text, flags=re.IGNORECASE)), bodies[0] if bodies else None
+
+
+def _mentions(text: str, grammar: Grammar, attribute: str, before: str = "") -> bool:
+    content = {word for phrases in grammar.words[attribute].values() for phrase in phrases for word in phrase.split()} - _FILLERS
+    return re.search(rf"{before}\b({'|'.join(map(re.escape, sorted(content)))})\b", text, re.IGNORECASE) is not None
+
+
+def _moves(text: str, grammar: Grammar) -> bool:
+    verbs = {phrase.split()[0].removesuffix("s").removesuffix("e") for phrases in grammar.words["motion"].values() for phrase in phrases}
+    bodies_only = re.sub(r"\bcamera\b[^,.;]*", "", text, flags=re.IGNORECASE)
+    return re.search(rf"\b({'|'.join(sorted(verbs))})(s|es|e|ing|\wing)?\b", bodies_only, re.IGNORECASE) is not None
+
+
+def _motion(shape: str, grammar: Grammar, draw: random.Random) -> str:
+    motion = draw.choice(("roll", "roll", "bounce") if shape == "sphere" else ("slide", "rest", "bounce"))
+    verb = draw.choice(grammar.words["motion"][motion])
+    return f"{verb} {grammar.words['direction'][draw.choice(('left', 'right'))][0]}" if motion in ("roll", "slide") else verb
+
+
+def rewrite_with_endpoint(prompt: str, url: str, model: str, api_key: str | None = None, *, timeout: float = 30.0) -> str:
+    """Expand a prompt with a language model behind an OpenAI-compatible chat endpoint.
+
+    Args:
+        prompt: What the user typed.
+        url: Base address, for example ``http://localhost:8000/v1``.
+        model: Name of the model there.
+        api_key: Sent as bearer token where given.
+        timeout: Seconds to wait.
+
+    Raises:
+        InputError: the address is not http or https, does not answer in time, or answers with an error or no text.
+    """
+    if not re.match(r"https?://[^/]", url):
+        raise InputError(f"rewrite endpoint '{url}' is not a web address; give one that begins with http:// or https://")
+    body = {"model": model, "temperature": 0.7, "messages": [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": prompt}]}
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
+    address = f"{url.rstrip('/').removesuffix('/chat/completions')}/chat/completions"
+    request = urllib.request.Request(address, data=json.dumps(body).encode(), headers=headers)
+    remedy = "check the address, the model name and the key, or rewrite by the built-in rules"
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            content = json.load(answer)["choices"][0]["message"]["content"]
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise InputError(f"rewrite endpoint {address} answered with status {error.code}; {remedy}") from error
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        why = f"within {timeout:g} s" if isinstance(error, TimeoutError) or "timed out" in str(error) else f"as a chat endpoint does ({error})"
+        raise InputError(f"rewrite endpoint {address} did not answer {why}; {remedy}") from error
+    text = " ".join(content.split()).strip('"') if isinstance(content, str) else ""
+    if not text:
+        raise InputError(f"rewrite endpoint {address} answered with no text; {remedy}")
+    return text

@@ -1,0 +1,144 @@
+"""Rewriting: the user's words stay, what is open is added, and an endpoint's faults come in one sentence."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from diorama.errors import ConfigError, InputError
+from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint
+
+GRAMMAR = Grammar(
+    words={
+        "size": {"small": ("small", "tiny"), "large": ("large", "big")},
+        "finish": {"matte": ("matte",), "glossy": ("shiny",)},
+        "color": {"red": ("red",), "blue": ("blue",), "orange": ("orange",)},
+        "shape": {"sphere": ("ball", "sphere"), "box": ("cube", "block")},
+        "motion": {"rest": ("rests",), "roll": ("rolls",), "slide": ("slides",), "bounce": ("bounces",), "pass_behind": ("passes behind",)},
+        "direction": {"left": ("to the left",), "right": ("to the right",)},
+        "floor": {"wood": ("on a wooden floor",), "grass": ("on grass",)},
+        "light": {"day": ("by day",), "sunset": ("at sunset",), "night": ("at night",)},
+        "camera": {"static": ("the camera stays still",), "dolly_in": ("the camera moves in",)},
+    },
+    paraphrases={
+        "color": {"red": ("crimson",), "orange": ("amber",)},
+        "shape": {"sphere": ("orb",)},
+        "light": {"sunset": ("at dusk",)},
+        "camera": {"dolly_in": ("the view zooms in",)},
+    },
+)
+
+
+def test_every_open_question_is_answered() -> None:
+    for seed in range(20):
+        text = rewrite("a red ball", GRAMMAR, seed)
+        assert re.search(r"an? (small|tiny|large|big) (matte|shiny) red ball", text.lower()), text
+        assert re.search(r"red ball (rolls|bounces)", text), text
+        assert re.search(r"on a wooden floor|on grass", text), text
+        assert re.search(r"by day|at sunset|at night", text), text
+        assert text.count("camera") == 1, text
+
+
+def test_what_the_user_said_is_kept_and_not_said_twice() -> None:
+    prompt = "A big red ball slides past a velvet blue cube on grass at night while the camera moves in"
+    text = rewrite(prompt, GRAMMAR, 3)
+    assert set(prompt.lower().split()) <= set(re.findall(r"[\w-]+", text.lower()))
+    for phrase in ("on grass", "at night", "camera", "slides", "big"):
+        assert text.count(phrase) == 1, text
+    assert not re.search(r"wooden|by day|sunset|rolls|bounces", text)
+
+
+def test_other_names_become_the_names_of_the_captions() -> None:
+    text = rewrite("a crimson orb and an orb at dusk, the view zooms in", GRAMMAR, 0)
+    assert "red ball" in text
+    assert "at sunset" in text
+    assert "the camera moves in" in text
+    assert not re.search(r"crimson|orb|dusk|view", text)
+
+
+def test_articles_fit() -> None:
+    for seed in range(20):
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", rewrite("an amber orb next to a crimson cube", GRAMMAR, seed).lower())
+
+
+def test_prompts_without_a_known_shape_keep_their_words() -> None:
+    text = rewrite("two cats play chess.", GRAMMAR, 1)
+    assert text.startswith("Two cats play chess ")
+    assert "camera" in text
+
+
+def test_the_seed_decides() -> None:
+    assert rewrite("a ball", GRAMMAR, 4) == rewrite("a ball", GRAMMAR, 4)
+    assert len({rewrite("a ball", GRAMMAR, seed) for seed in range(20)}) > 10
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    with pytest.raises(InputError, match="empty"):
+        rewrite(" . ", GRAMMAR, 0)
+
+
+def test_the_grammar_is_read_from_a_model_folder(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Grammar.load(tmp_path)
+    (tmp_path / "text_encoder").mkdir()
+    (tmp_path / "text_encoder" / "grammar.json").write_text(json.dumps({"words": GRAMMAR.words, "paraphrases": GRAMMAR.paraphrases}))
+    assert Grammar.load(tmp_path) == GRAMMAR
+
+
+class _Chat(BaseHTTPRequestHandler):
+    """A chat endpoint; the prompt says how to behave."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body["messages"][-1]["content"]
+        if prompt == "fail":
+            self.send_response(401)
+            self.end_headers()
+            return
+        if prompt == "hang":
+            threading.Event().wait(0.5)
+            return
+        said = "" if prompt == "nothing" else f'"{body["model"]} saw {prompt}\n at {self.path} with {self.headers["Authorization"]}"'
+        answer = b"no json" if prompt == "garbage" else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Chat)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_endpoint_writes_the_caption(endpoint: str) -> None:
+    expected = "m saw a ball at /v1/chat/completions with Bearer k"
+    assert rewrite_with_endpoint("a ball", endpoint, "m", "k") == expected
+    assert rewrite_with_endpoint("a ball", f"{endpoint}/chat/completions", "m", "k") == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [("fail", "status 401"), ("garbage", "as a chat endpoint does"), ("nothing", "no text"), ("hang", r"within 0\.2 s")],
+)
+def test_faults_of_an_endpoint_are_one_sentence(endpoint: str, prompt: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        rewrite_with_endpoint(prompt, endpoint, "m", timeout=0.2 if prompt == "hang" else 5)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_address_of_another_kind_is_refused() -> None:
+    with pytest.raises(InputError, match="http://"):
+        rewrite_with_endpoint("a ball", "file:///etc/hosts", "m")
