@@ -1,1 +1,29 @@
-"""Prompts to states: the compact encoder, UMT5 and T5 behind the same interface, and the rewriting of prompts. Knows nothing of worlds or pixels."""
+"""Prompts to states: the compact encoder, UMT5 and T5 behind the same interface, and the rewriting of prompts.
+
+The room promises that nothing of a prompt is lost in silence: what does not fit or cannot be spelled is counted. It
+knows nothing of worlds or pixels.
+"""
+
+from __future__ import annotations
+
+from diorama.text.encoder import CompactTextConfig, CompactTextEncoder, load_text_encoder
+from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint
+from diorama.text.states import TextEncoder, TextStates
+from diorama.text.tokenizer import PromptTokenizer, Tokens, build_vocabulary
+from diorama.text.umt5 import Umt5TextEncoder, load_umt5
+
+__all__ = [
+    "CompactTextConfig",
+    "CompactTextEncoder",
+    "Grammar",
+    "PromptTokenizer",
+    "TextEncoder",
+    "TextStates",
+    "Tokens",
+    "Umt5TextEncoder",
+    "build_vocabulary",
+    "load_text_encoder",
+    "load_umt5",
+    "rewrite",
+    "rewrite_with_endpoint",
+]

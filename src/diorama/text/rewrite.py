@@ -80,14 +80,18 @@ def rewrite(prompt: str, grammar: Grammar, seed: int) -> str:
     text = _translate(text, grammar)
     text, first = _fill_bodies(text, grammar, draw)
     setting = []
-    if not re.search(r"\b(floor|ground)\b", text, re.IGNORECASE) and not _mentions(text, grammar, "floor", r"\bon\b[^,.;]*"):
+    if not re.search(r"\b(floor|ground|on (an?|the) (?!\w+ (day|night)))\b", text, re.IGNORECASE) and not _mentions(
+        text, grammar, "floor", r"\bon\b[^,.;]*"
+    ):
         setting.append(_any(grammar, "floor", draw))
     if not _mentions(text, grammar, "light"):
         setting.append(_any(grammar, "light", draw))
     has_camera = re.search(r"\b(camera|shot|zoom\w*|dolly|pan(s|ning)?)\b", text, re.IGNORECASE) is not None
     sentences = [text]
     if first and not _moves(text, grammar):
-        sentences.append(f"the {first[0]} {_motion(first[1], grammar, draw)}")
+        motion = _motion(first[1], grammar, draw)
+        alone = re.fullmatch(rf"an? [^,.;]*{re.escape(first[0])}", text, re.IGNORECASE) is not None
+        sentences = [f"{text} {motion}"] if alone else [text, f"the {first[0]} {motion}"]
     if setting and has_camera:
         sentences[0] = f"{' '.join(setting)}, {text}"
     elif setting:

@@ -196,8 +196,7 @@ def distill(config: DistillConfig, folder: Path) -> None:
         CheckpointError: the folder cannot be written.
     """
     teacher = load_teacher()
-    required = [phrase for table in (SYNONYMS, RESERVED, THESAURUS) for values in table.values() for phrases in values.values() for phrase in phrases]
-    vocabulary = build_vocabulary(teacher.pieces, required, config.encoder.vocabulary_size)
+    vocabulary = build_vocabulary(teacher.pieces, _required(), config.encoder.vocabulary_size)
     tokenizer = PromptTokenizer(vocabulary)
     words = [piece for piece in vocabulary if piece.isalpha() and len(piece) > 2]
     texts = pairs(config.num_sentences + config.num_held_out, words, config.seed)
@@ -211,6 +210,11 @@ def distill(config: DistillConfig, folder: Path) -> None:
     student.save(folder)
     write_text(folder / "text_encoder" / "grammar.json", json.dumps({"words": SYNONYMS, "paraphrases": RESERVED}, indent=1) + "\n")
     print(f"wrote {folder / 'text_encoder'} and {folder / 'tokenizer'}")
+
+
+def _required() -> list[str]:
+    tables = (SYNONYMS, RESERVED, THESAURUS)
+    return [phrase for table in tables for values in table.values() for phrases in values.values() for phrase in phrases]
 
 
 def _read(teacher: Teacher, texts: Sequence[Pair], tokenizer: PromptTokenizer, config: DistillConfig) -> list[Lesson]:
