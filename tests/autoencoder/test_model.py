@@ -102,21 +102,22 @@ def test_tails_stay_of_one_size() -> None:
 
 @pytest.mark.parametrize("tile", [32, 64, 96])
 def test_tiles_are_the_whole(tile: int) -> None:
-    model, x = make(OURS), video(5, 160, 224)
+    model, x = make(OURS), video(5, 32, 224)
     latent = model.encode(x)
     torch.testing.assert_close(model.encode(x, tile), latent, rtol=0, atol=1e-5)
     torch.testing.assert_close(model.decode(latent, tile), model.decode(latent), rtol=0, atol=1e-5)
 
 
 def test_convolutional_tiles_of_the_wan_graph_are_the_whole() -> None:
-    config = AutoencoderConfig.wan22(base_dim=4, decoder_base_dim=4, z_dim=4, num_res_blocks=1, mid_block=False)
-    model, x = make(config), video(5, 192, 512)
+    two_levels = {"dim_mult": (1, 1), "temperal_downsample": (True,), "scale_factor_temporal": 2, "scale_factor_spatial": 4}
+    model = make(AutoencoderConfig.wan22(base_dim=4, decoder_base_dim=4, z_dim=4, num_res_blocks=1, mid_block=False, **two_levels))
+    x = video(3, 16, 128)
     latent = model.encode(x)
-    torch.testing.assert_close(model.encode(x, 64), latent, rtol=0, atol=1e-5)
-    torch.testing.assert_close(model.decode(latent, 64), model.decode(latent), rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.encode(x, 16), latent, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.decode(latent, 16), model.decode(latent), rtol=0, atol=1e-5)
 
 
-def reach(run: Callable[[Tensor], Tensor], x: Tensor) -> int:
+def columns_seen(run: Callable[[Tensor], Tensor], x: Tensor) -> int:
     """Return how many columns left or right of the middle one still change with it."""
     changed = x.clone()
     middle = x.shape[4] // 2
@@ -133,9 +134,9 @@ def reach(run: Callable[[Tensor], Tensor], x: Tensor) -> int:
 )
 def test_halo_covers_what_is_seen_and_little_more(config: AutoencoderConfig) -> None:
     model, space = make(config).double(), config.stride.space
-    seen = reach(lambda x: model.reconstruct(x), torch.randn(1, 4, 1, 2, 41, dtype=torch.float64))
+    seen = columns_seen(model.reconstruct, torch.randn(1, 4, 1, 2, 41, dtype=torch.float64))
     assert seen <= config.decoder_halo <= seen + 1
-    pixels = reach(lambda x: model.moments(x)[0], video(1, space, 31 * space).double())
+    pixels = columns_seen(lambda x: model.moments(x)[0], video(1, space, 31 * space).double())
     assert pixels <= config.encoder_halo <= pixels + 2 * space
 
 
@@ -174,7 +175,7 @@ def test_half_precision_on_disk_is_read_as_fp32(tmp_path: Path) -> None:
 
 
 def test_folder_without_config(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="config.json"):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         Autoencoder.load(tmp_path)
 
 
@@ -200,6 +201,5 @@ def test_latent_of_another_model() -> None:
 
 
 def test_default_model_is_small() -> None:
-    with torch.device("meta"):
-        model = Autoencoder(AutoencoderConfig())
+    model = Autoencoder(AutoencoderConfig())
     assert sum(p.numel() for p in model.parameters()) < 4e6

@@ -11,7 +11,7 @@ import torch
 from diorama.autoencoder.config import AutoencoderConfig, config_from_json, config_to_json
 from diorama.autoencoder.model import Autoencoder
 
-TINY21 = AutoencoderConfig.wan21(base_dim=6, z_dim=4, num_res_blocks=1, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4)
+TINY21 = AutoencoderConfig.wan21(base_dim=4, z_dim=4, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4)
 TINY22 = AutoencoderConfig.wan22(base_dim=4, decoder_base_dim=6, z_dim=4, num_res_blocks=2, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4)
 
 
@@ -31,7 +31,7 @@ def test_same_names_and_numbers(config: AutoencoderConfig, peer_class: Any) -> N
         parameter.add_(0.05 * torch.randn_like(parameter))
     model = Autoencoder(config).eval().requires_grad_(False)
     model.load_state_dict(peer.state_dict())
-    x = torch.rand(1, 3, 9, 32, 48) * 2 - 1
+    x = torch.rand(1, 3, 9, 16, 32) * 2 - 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = peer.encode(x).latent_dist
@@ -41,15 +41,6 @@ def test_same_names_and_numbers(config: AutoencoderConfig, peer_class: Any) -> N
     torch.testing.assert_close(logvar, theirs.logvar, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model.decode(theirs.mean), decoded, rtol=1e-4, atol=1e-4)
     assert decoded.abs().amax() > 0.05
-
-
-@pytest.mark.parametrize("config", [AutoencoderConfig.wan21(), AutoencoderConfig.wan22()], ids=["wan21", "wan22"])
-def test_full_size_graphs_have_the_same_tensors(config: AutoencoderConfig, peer_class: Any) -> None:
-    values = {key: value for key, value in config_to_json(config).items() if key != "_class_name" and value is not None}
-    with torch.device("meta"):
-        theirs = peer_class(**values).state_dict()
-        ours = Autoencoder(config).state_dict()
-    assert {name: tuple(value.shape) for name, value in ours.items()} == {name: tuple(value.shape) for name, value in theirs.items()}
 
 
 def test_config_of_an_early_wan_folder() -> None:

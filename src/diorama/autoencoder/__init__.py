@@ -1,0 +1,11 @@
+"""The video compression network: clips to latents and back, causal in time, streamed and tiled with the result of the whole.
+
+It knows tensors only: ``[B, 3, T, H, W]`` RGB in [-1, 1] and normalised latents ``[B, C, 1 + k, h, w]``; no files of media, no devices.
+"""
+
+from __future__ import annotations
+
+from diorama.autoencoder.config import AutoencoderConfig
+from diorama.autoencoder.model import Autoencoder, Tails
+
+__all__ = ["Autoencoder", "AutoencoderConfig", "Tails"]

@@ -187,7 +187,9 @@ class Autoencoder(nn.Module):
         t, h, w = video.shape[2:]
         if t < 1 or (t - (tails is None)) % time or h % space or w % space or min(h, w) < space:
             start = "1 + a multiple" if tails is None else "a multiple"
-            raise InputError(f"{t} frames of {w}x{h} do not fit the autoencoder: give {start} of {time} frames and sides that are multiples of {space}")
+            raise InputError(
+                f"{t} frames of {w}x{h} do not fit the autoencoder: give {start} of {time} frames and sides that are multiples of {space}"
+            )
         step, halo = self._tile(tile, max(h, w)), self.config.encoder_halo // space
         run = lambda x, cache: self._encode(x, cache, keep=keep)  # noqa: E731
         moments, tails = _tiled(run, video, tails, (step, halo, space, 1))
@@ -208,7 +210,9 @@ class Autoencoder(nn.Module):
         if tile is None:
             return -(-largest // space)
         if tile < space or tile % space:
-            raise InputError(f"a tile of {tile} pixels is off the grid: give a multiple of {space}, for example {max(1, round(tile / space)) * space}")
+            raise InputError(
+                f"a tile of {tile} pixels is off the grid: give a multiple of {space}, for example {max(1, round(tile / space)) * space}"
+            )
         return tile // space
 
 

@@ -11,13 +11,12 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from diorama import runtime
 from diorama.autoencoder.config import AutoencoderConfig
@@ -65,15 +64,15 @@ class AutoencoderTraining:
 
     data: Path
     """Folder of shards."""
-    model: AutoencoderConfig = AutoencoderConfig()
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     """The network; the statistics of its latents are measured at the end."""
-    crops: CropConfig = CropConfig()
+    crops: CropConfig = field(default_factory=CropConfig)
     """Batches."""
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = field(default_factory=LossConfig)
     """Weights of the loss."""
-    train: LoopConfig = LoopConfig(steps=4000, warmup=50, decay=1200, ema_decay=0.995, sample_steps=500)
+    train: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, warmup=50, decay=1200, ema_decay=0.995))
     """How long."""
-    optim: OptimConfig = OptimConfig()
+    optim: OptimConfig = field(default_factory=OptimConfig)
     """Learning rates."""
 
     def __post_init__(self) -> None:
@@ -138,13 +137,10 @@ class AutoencoderTask:
         return torch.from_numpy(batch)
 
     def work(self, batch: Tensor) -> Work:
-        """Return crops, latent cells, and operations counted once for every shape."""
+        """Return crops, latent cells, and operations, counted on one crop of every new shape."""
         shape, stride = tuple(batch.shape), self.config.model.stride
         if shape not in self._flops:
-            model = Autoencoder(self.config.model).to("meta")
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                model.reconstruct(model.moments(torch.empty(shape[0], 3, *shape[1:4], device="meta"))[0])
-            self._flops[shape] = 3.0 * counter.get_total_flops()
+            self._flops[shape] = 3.0 * shape[0] * _convolution_flops(self.model, _to_video(batch[:1], self.model.latents_mean.device))
         cells = shape[0] * (1 + (shape[1] - 1) // stride.time) * (shape[2] // stride.space) ** 2
         return Work(samples=shape[0], tokens=cells, flops=self._flops[shape])
 
@@ -172,6 +168,22 @@ class AutoencoderTask:
 
 def _to_video(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device).permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0)
+
+
+@torch.no_grad()
+def _convolution_flops(model: Autoencoder, video: Tensor) -> float:
+    """Return the operations of all convolutions in coding and decoding a video once; the rest is small."""
+    counts: list[float] = []
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.Conv3d)
+        counts.append(2.0 * output.numel() * module.weight[0].numel())
+
+    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
+    model.reconstruct(model.moments(video)[0])
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)
 
 
 def _alike(clips: Sequence[Frames], count: int = 5) -> list[Frames]:
@@ -214,7 +226,9 @@ def latent_statistics(model: Autoencoder, clips: Sequence[Frames]) -> tuple[tupl
     return tuple(round(value, 5) for value in mean.tolist()), tuple(max(round(value, 5), 1e-5) for value in std.tolist())
 
 
-def read_clips(folder: Path, config: CropConfig, seed: int, progress: Callable[[int, int], None] | None = None) -> tuple[list[Frames], list[Frames], int]:
+def read_clips(
+    folder: Path, config: CropConfig, seed: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[Frames], list[Frames], int]:
     """Decode shards into memory.
 
     Args:

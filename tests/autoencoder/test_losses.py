@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diorama.autoencoder.config import AutoencoderConfig
+from diorama.autoencoder.losses import LossConfig, gradient_loss, kl_loss, reconstruction_loss
+from diorama.autoencoder.model import Autoencoder
+from diorama.errors import ConfigError
+
+TINY = AutoencoderConfig(widths=(8, 8, 8), z_dim=4)
+
+
+def test_gradient_loss_sees_edges_and_no_shift() -> None:
+    video = torch.rand(1, 3, 5, 16, 16)
+    assert gradient_loss(video, video + 0.5, 3) < 1e-6
+    edge = video.clone()
+    edge[..., 8:] += 0.5
+    # one of 15 columns steps by 0.5, and so on at half and quarter size; three axes
+    assert gradient_loss(edge, video, 3) == pytest.approx(0.5 / 9 * (1 / 15 + 1 / 7 + 1 / 3), rel=1e-4)
+
+
+def test_gradient_loss_of_a_still() -> None:
+    assert torch.isfinite(gradient_loss(torch.rand(1, 3, 1, 16, 16), torch.rand(1, 3, 1, 16, 16), 3))
+
+
+def test_kl_is_zero_for_the_standard_normal_only() -> None:
+    zeros = torch.zeros(2, 4)
+    assert kl_loss(zeros, zeros) == 0
+    assert kl_loss(zeros + 2, zeros) == pytest.approx(2.0)
+    assert kl_loss(zeros, zeros - 1) > 0
+
+
+def test_loss_depends_on_the_generator_alone() -> None:
+    torch.manual_seed(0)
+    model, video = Autoencoder(TINY), torch.rand(2, 3, 5, 32, 32) * 2 - 1
+
+    def value(seed: int) -> float:
+        return float(reconstruction_loss(model, video, LossConfig(), torch.Generator().manual_seed(seed))[0])
+
+    assert value(1) == value(1) != value(2)
+
+
+def test_every_parameter_learns() -> None:
+    torch.manual_seed(0)
+    model = Autoencoder(TINY)
+    loss, figures = reconstruction_loss(model, torch.rand(2, 3, 9, 32, 32) * 2 - 1, LossConfig(), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    assert set(figures) == {"l1", "gradient", "kl", "psnr"}
+
+
+def test_faults() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.noise is -1"):
+        LossConfig(noise=-1)
+    with pytest.raises(ConfigError, match="scales"):
+        LossConfig(scales=0)
