@@ -1,0 +1,133 @@
+"""``diorama evaluate prompt|reconstruction``: how good a model is, against known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from diorama.cli.arguments import parse
+from diorama.cli.progress import progress_bar
+from diorama.errors import InputError, nearest
+
+__all__ = ["Prompt", "Reconstruction", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """Ask held-out prompts and let the judge, which saw rendered worlds only, grade the videos."""
+
+    model: Path | None = None
+    """Model folder; the packaged model if left out."""
+    judge: Path | None = None
+    """Judge folder; the packaged judge if left out."""
+    out: Path = Path("runs/evaluate-prompt")
+    """Takes answers, contact sheets and the report; an interrupted run goes on in the same folder."""
+    prompts: int = 64
+    """How many."""
+    seeds: int = 2
+    """Videos for each prompt."""
+    limit: int | None = None
+    """Generate only the first so many videos."""
+    max_bodies: int = 2
+    """Most objects in a prompt."""
+    size: str = "128x128"
+    """Width x height."""
+    steps: int = 24
+    """Solver steps."""
+    guidance: float = 4.0
+    """How strongly the prompt steers."""
+    device: str = "auto"
+    """Where to generate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """Encode and decode held-out worlds and compare; stream a long clip and watch the memory."""
+
+    model: Path | None = None
+    """Model folder; the packaged model if left out."""
+    clips: int = 100
+    """How many worlds."""
+    long_seconds: float = 60.0
+    """Length of the streamed clip; 0 leaves this part out."""
+    device: str = "auto"
+    """Where to compute."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``prompt`` or ``reconstruction``."""
+    actions = {"prompt": _prompt, "reconstruction": _reconstruction}
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: diorama evaluate prompt|reconstruction [options]\n\n  prompt          do videos show what was asked for?")
+        print("  reconstruction  what does the autoencoder lose?")
+        return
+    if name not in actions:
+        raise InputError(f"unknown measure '{name}'{nearest(name, actions) or '; allowed: prompt, reconstruction'}")
+    actions[name](rest)
+
+
+def _prompt(arguments: Sequence[str]) -> None:
+    options: Prompt = parse(Prompt, arguments, command="evaluate prompt")
+    from diorama.evaluation.judge import Judge
+    from diorama.evaluation.prompt import PromptConfig, evaluate_prompt
+    from diorama.pipeline import Pipeline
+    from diorama.runtime import prepare_cpu
+    from diorama.shapes import parse_size
+
+    width, height = parse_size(options.size)
+    config = PromptConfig(
+        count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height
+    )
+    prepare_cpu()
+    pipeline = Pipeline.load(options.model, options.device)
+    judge = Judge.load(options.judge or Path(str(files("diorama").joinpath("models/judge"))))
+    label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}"
+    with progress_bar() as progress:
+        report = evaluate_prompt(
+            lambda prompt, seed: pipeline.generate(
+                prompt,
+                size=(width, height),
+                num_frames=config.num_frames,
+                fps=config.fps,
+                seed=seed,
+                steps=options.steps,
+                guidance_scale=options.guidance,
+            ).frames,
+            judge,
+            options.out,
+            label=label,
+            config=config,
+            progress=progress,
+        )
+    print(report.text())
+    print(f"sheets and answers: {options.out}")
+
+
+def _reconstruction(arguments: Sequence[str]) -> None:
+    options: Reconstruction = parse(Reconstruction, arguments, command="evaluate reconstruction")
+    from diorama.evaluation.clips import held_out_clips
+    from diorama.evaluation.reconstruction import evaluate_autoencoder, measure_streaming
+    from diorama.pipeline import Pipeline
+    from diorama.runtime import autocast, prepare_cpu
+
+    prepare_cpu()
+    pipeline = Pipeline.load(options.model, options.device)
+    autoencoder, device = pipeline.models.autoencoder, pipeline.models.device
+    with progress_bar() as progress, autocast(device):
+        report = evaluate_autoencoder(
+            autoencoder.encode,
+            autoencoder.decode,
+            (clip.frames.numpy() for clip in held_out_clips(options.clips)),
+            device=device,
+            progress=lambda done: progress("clips", done, options.clips),
+        )
+    print(report.text())
+    if options.long_seconds > 0:
+        with autocast(device):
+            stream = measure_streaming(
+                lambda chunks: autoencoder.decode_stream(autoencoder.encode_stream(chunks)), seconds=(4.0, options.long_seconds), device=device
+            )
+        print(stream.text())
