@@ -277,6 +277,6 @@ class _Loop:
 
     def _sample(self, step: int) -> None:
         start = time.perf_counter()
-        with torch.no_grad(), runtime.autocast(self.device):
+        with torch.no_grad():
             self.task.sample(self.ema.module, self.folder / "samples", step)
         self.meter.skip(time.perf_counter() - start)

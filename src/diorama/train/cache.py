@@ -1,0 +1,124 @@
+"""Encoding of a training set into the latent cache, with the frozen parts of a model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diorama import data, runtime
+from diorama.autoencoder.model import Autoencoder
+from diorama.checkpoint import tensors_hash
+from diorama.data import Encoders, LatentCache, ShardSet
+from diorama.errors import CheckpointError
+from diorama.text.encoder import CompactTextEncoder, load_text_encoder
+from diorama.worlds.captions import mirror_caption
+
+__all__ = ["CacheConfig", "FrozenEncoders", "load_encoders", "open_cache", "write_cache"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """What to encode, and with what."""
+
+    shards: tuple[Path, ...]
+    """Folders of shards."""
+    encode: data.CacheConfig = field(default_factory=data.CacheConfig)
+    """What is kept of each clip; training must ask for the same."""
+    autoencoder: Path | None = None
+    """Folder of the autoencoder; the packaged one if None."""
+    text_encoder: Path | None = None
+    """Folder that holds ``text_encoder/`` and ``tokenizer/``; the packaged model if None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenEncoders:
+    """The parts of a model that are not trained with the transformer."""
+
+    autoencoder: Autoencoder
+    text: CompactTextEncoder
+    device: torch.device
+    autoencoder_folder: Path
+    """Where the autoencoder was read from."""
+    text_folder: Path
+    """Where the text encoder was read from; it may hold more than the weights."""
+
+    def export(self, folder: Path) -> None:
+        """Copy the parts as they are into a model folder.
+
+        Raises:
+            CheckpointError: the disk is full or the place is not writable.
+        """
+        parts = {"vae": self.autoencoder_folder, **{part: self.text_folder / part for part in ("text_encoder", "tokenizer")}}
+        try:
+            for name, source in parts.items():
+                shutil.copytree(source, folder / name, dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            raise CheckpointError(f"{folder} cannot be written: {error}") from error
+
+    def functions(self) -> Encoders:
+        """Return them as the cache calls them."""
+
+        def video(pixels: Tensor) -> Tensor:
+            with runtime.autocast(self.device):
+                return self.autoencoder.encode(pixels.to(self.device)).float()
+
+        def text(prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+            encoded = self.text.encode(prompts)
+            return encoded.states, encoded.mask, encoded.pooled
+
+        video_weights = {**self.autoencoder.state_dict(), "mean": self.autoencoder.latents_mean, "std": self.autoencoder.latents_std}
+        identity = f"{tensors_hash(video_weights)}-{tensors_hash(self.text.state_dict())}"
+        return Encoders(video=video, text=text, mirror=mirror_caption, identity=identity)
+
+
+def load_encoders(autoencoder: Path | None, text_encoder: Path | None, device: torch.device) -> FrozenEncoders:
+    """Read the frozen parts.
+
+    Args:
+        autoencoder: Its folder; the packaged one if None.
+        text_encoder: Folder that holds ``text_encoder/`` and ``tokenizer/``; the packaged model if None.
+        device: Where to compute.
+
+    Raises:
+        CheckpointError: a folder is missing or damaged.
+    """
+    packaged = Path(str(resources.files("diorama"))) / "models" / "default"
+    vae, texts = autoencoder or packaged / "vae", text_encoder or packaged
+    return FrozenEncoders(
+        autoencoder=Autoencoder.load(vae).to(device),
+        text=load_text_encoder(texts, device=device),
+        device=device,
+        autoencoder_folder=vae,
+        text_folder=texts,
+    )
+
+
+def open_cache(
+    shards: Sequence[Path],
+    folder: Path,
+    encoders: FrozenEncoders,
+    config: data.CacheConfig,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> LatentCache:
+    """Return the complete cache of a training set, encoding what it lacks.
+
+    Raises:
+        DataError: the training set is empty or damaged, or the disk is full.
+    """
+    functions = encoders.functions()
+    cache = LatentCache(folder, ShardSet(list(shards)), functions.identity, config)
+    cache.build(functions, progress=progress)
+    return cache
+
+
+def write_cache(config: CacheConfig, folder: Path, device: torch.device, *, progress: Callable[[int, int], None] | None = None) -> str:
+    """Encode a training set ahead of training and return one line that says where it is."""
+    cache = open_cache(config.shards, folder, load_encoders(config.autoencoder, config.text_encoder, device), config.encode, progress=progress)
+    return f"{len(cache)} clips encoded in {cache.folder}"

@@ -1,0 +1,295 @@
+"""Training of the transformer on cached latents and text states.
+
+Clips of any size and length train together: a batch is a pack of about ``data.tokens`` tokens. Every clip draws its
+own noise pattern, so that one model serves every prompting mode.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from diorama import runtime
+from diorama.data import CacheConfig, LatentCache, PackConfig, PackSampler, Text
+from diorama.errors import ConfigError, DataError
+from diorama.flow import FrameTimes, Mixture, frame_losses, interpolate, sample_frame_times, velocity_target
+from diorama.media import contact_sheet, save_image
+from diorama.patches import grid_of, patchify
+from diorama.pipeline import Models, Pipeline, SchedulerConfig, write_index
+from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
+from diorama.train.log import Work
+from diorama.train.loop import LoopConfig, Result, run
+from diorama.train.optim import OptimConfig
+from diorama.transformer import Transformer, TransformerConfig
+
+__all__ = ["ClipData", "PackBatch", "SampleConfig", "TransformerTask", "TransformerTrainConfig", "pack_loss", "train_transformer"]
+
+PROMPTS = (
+    "a red ball bounces on a checker floor, the camera orbits left",
+    "a blue cube rests beside a yellow cylinder on a wooden floor at sunset, static camera",
+    "a green cone slides across grass by day, the camera dollies in",
+    "a white ball rolls behind a purple box, the camera is still",
+    "an orange capsule falls onto a brick floor at night, the camera cranes up",
+    "a pink ball hits a black box on a striped floor, the camera pans right",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipData:
+    """What is trained on and how it is shown."""
+
+    shards: tuple[Path, ...]
+    """Folders of shards."""
+    cache: Path = Path("runs/latents")
+    """Where latents and text states are kept; what is missing is encoded at the start."""
+    encode: CacheConfig = field(default_factory=CacheConfig)
+    """What is kept of each clip."""
+    pack: PackConfig = field(default_factory=PackConfig)
+    """How batches are filled; its seed decides clips, captions and noise patterns."""
+    max_tokens_per_clip: int | None = None
+    """Leave longer clips out, for a first phase on small ones; they are counted at the start."""
+    text_drop: float = 0.1
+    """Share of clips shown with the empty prompt, for guidance."""
+    mixture: Mixture = field(default_factory=Mixture)
+    """Noise patterns."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens_per_clip is not None and self.max_tokens_per_clip < 1:
+            raise ConfigError(f"data.max_tokens_per_clip is {self.max_tokens_per_clip}; it must be at least 1, or left out")
+        if not 0 <= self.text_drop <= 1:
+            raise ConfigError(f"data.text_drop is {self.text_drop}; it is a share from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Clips made during the run; the same prompts and seeds every time."""
+
+    prompts: tuple[str, ...] = PROMPTS
+    """One contact sheet row each."""
+    width: int = 96
+    """Pixels."""
+    height: int = 96
+    """Pixels."""
+    num_frames: int = 17
+    """Frames."""
+    steps: int = 16
+    """Solver steps."""
+    guidance_scale: float = 4.0
+    """How strongly the prompt steers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerTrainConfig:
+    """A run that trains a transformer."""
+
+    data: ClipData
+    """Training set."""
+    model: TransformerConfig = field(default_factory=TransformerConfig)
+    """The network; not read if ``init`` is given."""
+    train: LoopConfig = field(default_factory=LoopConfig)
+    """How long."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Learning rates."""
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    """Clips made during the run."""
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    """Time shift by token count, the same in training and sampling."""
+    init: Path | None = None
+    """Folder of a transformer to start from; random weights if None."""
+    autoencoder: Path | None = None
+    """Folder of the autoencoder; the packaged one if None."""
+    text_encoder: Path | None = None
+    """Folder that holds ``text_encoder/`` and ``tokenizer/``; the packaged model if None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackBatch:
+    """Clips of one step with their texts and noise patterns, on the CPU."""
+
+    latents: Sequence[Tensor]
+    """S latents ``[C, T, H, W]`` float32."""
+    fps: Sequence[float]
+    """Frames per second of each."""
+    draws: Sequence[FrameTimes]
+    """Noise pattern of each."""
+    states: Tensor
+    """Text states ``[S, M, D]``."""
+    mask: Tensor
+    """``[S, M]`` bool."""
+    pooled: Tensor
+    """``[S, D]``."""
+
+
+def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    """Return the velocity loss of a batch, each noised frame counted once, and figures per pattern and flow time.
+
+    Args:
+        model: On the generator's device.
+        batch: Clips with their noise patterns.
+        generator: Source of the noise.
+    """
+    device, patch = generator.device, model.config.patch_size
+    noisy, targets = [], []
+    for latent, draw in zip(batch.latents, batch.draws, strict=True):
+        data = latent.to(device)
+        noise = torch.randn(data.shape, generator=generator, device=device)
+        times = draw.times.to(device).repeat_interleave(patch[0])[:, None, None]
+        noisy.append(interpolate(data, noise, times))
+        targets.append(patchify(velocity_target(data, noise), patch))
+    clips = model.pack(noisy, [draw.times.to(device) for draw in batch.draws], fps=batch.fps)
+    text = model.encode_text(batch.states.to(device), batch.mask.to(device), batch.pooled.to(device))
+    counts = torch.cat([torch.full((f,), h * w) for f, h, w in clips.grids])
+    losses = frame_losses(model(clips, text), torch.cat(targets), counts)
+    mask = torch.cat([draw.mask for draw in batch.draws]).to(device)
+    loss = (losses * mask).sum() / mask.sum()
+    return loss, _figures(losses.detach().cpu(), batch.draws)
+
+
+def _figures(losses: Tensor, draws: Sequence[FrameTimes]) -> dict[str, float]:
+    groups: dict[str, list[Tensor]] = defaultdict(list)
+    for part, draw in zip(torch.split(losses, [len(draw.times) for draw in draws]), draws, strict=True):
+        groups[f"loss_{draw.kind}"].append(part[draw.mask])
+        for quarter in range(4):
+            inside = draw.mask & ((draw.times * 4).long().clamp(max=3) == quarter)
+            groups[f"loss_t{quarter * 25:02d}"].append(part[inside])
+    means = {name: torch.cat(parts) for name, parts in groups.items()}
+    return {name: float(values.mean()) for name, values in means.items() if len(values)}
+
+
+class TransformerTask:
+    """The transformer as the loop trains it.
+
+    Args:
+        config: The run.
+        cache: Latents and text states, complete.
+        transformer: What is trained.
+        encoders: The frozen parts, for samples and export.
+    """
+
+    def __init__(self, config: TransformerTrainConfig, cache: LatentCache, transformer: Transformer, encoders: FrozenEncoders) -> None:
+        self.config, self.cache, self.transformer, self.encoders = config, cache, transformer, encoders
+        patch = transformer.config.patch_size
+        self.grids = [grid_of(grid, patch) for grid in cache.grids()]
+        self.sampler = PackSampler(self.grids, config.data.pack)
+        empty = encoders.text.encode([""])
+        self.empty = Text(states=empty.states[0][empty.mask[0]].cpu(), pooled=empty.pooled[0].cpu())
+
+    def module(self) -> nn.Module:
+        """Return the transformer."""
+        return self.transformer
+
+    def describe(self) -> str:
+        """Return counts of the training set.
+
+        Raises:
+            DataError: no clip is small enough.
+        """
+        lengths = [math.prod(grid) for grid in self.grids]
+        limit = min(self.config.data.pack.tokens, self.config.data.max_tokens_per_clip or self.config.data.pack.tokens)
+        used = [length for length in lengths if length <= limit]
+        infos = [self.cache.shards.info(index) for index, length in enumerate(lengths) if length <= limit]
+        if not used:
+            raise DataError(
+                f"none of {len(lengths)} clips has at most {limit} tokens, the smallest has {min(lengths)}; raise data.max_tokens_per_clip"
+            )
+        seconds = sum(info.num_frames / info.fps for info in infos)
+        left_out = f", {len(lengths) - len(used)} longer than {limit} tokens left out" if len(used) < len(lengths) else ""
+        return f"{len(used)} clips, {seconds:.0f} s, {sum(used)} tokens{left_out}"
+
+    def batch(self, index: int) -> PackBatch:
+        """Return pack ``index``: clips, captions and noise patterns are functions of the seed and the index."""
+        data, scheduler = self.config.data, self.config.scheduler
+        generator = runtime.generator((data.pack.seed * 1_000_003 + index + 1) % 2**63)
+        draws = self.sampler.draw(index, max_tokens=data.max_tokens_per_clip)
+        # Clips of equal size must be neighbours to be attended in one call.
+        draws.sort(key=lambda draw: (draw.num_frames, self.grids[draw.index]))
+        patch = self.transformer.config.patch_size
+        latents, times, texts = [], [], []
+        for draw in draws:
+            _, h, w = self.grids[draw.index]
+            latents.append(self.cache.latent(draw.index, int(draw.mirrored))[:, : draw.num_frames * patch[0]])
+            times.append(sample_frame_times(generator, draw.num_frames, data.mixture, shift_factor=scheduler.shift_for(draw.num_frames * h * w)))
+            caption = int(draw.caption * self.cache.num_captions(draw.index))
+            dropped = float(torch.rand((), generator=generator)) < data.text_drop
+            texts.append(self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption))
+        return PackBatch(
+            latents=latents,
+            fps=[self.cache.shards.info(draw.index).fps for draw in draws],
+            draws=times,
+            states=nn.utils.rnn.pad_sequence([text.states for text in texts], batch_first=True),
+            mask=nn.utils.rnn.pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True),
+            pooled=torch.stack([text.pooled for text in texts]),
+        )
+
+    def work(self, batch: PackBatch) -> Work:
+        """Return the size of a batch; operations count matrix products of forward and backward, text padding left out."""
+        model = self.transformer
+        lengths = [math.prod(grid_of((x.shape[1], x.shape[2], x.shape[3]), model.config.patch_size)) for x in batch.latents]
+        num_text = round(float(batch.mask.sum()) / len(lengths))
+        return Work(samples=len(lengths), tokens=sum(lengths), flops=3.0 * model.num_flops(lengths, num_text))
+
+    def loss(self, batch: PackBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return the velocity loss and figures per noise pattern and per quarter of flow time."""
+        return pack_loss(self.transformer, batch, generator)
+
+    def sample(self, module: nn.Module, folder: Path, step: int) -> None:
+        """Write one contact sheet for every prompt of the config."""
+        assert isinstance(module, Transformer)
+        frozen, wanted = self.encoders, self.config.sample
+        models = Models(
+            transformer=module,
+            autoencoder=frozen.autoencoder,
+            text_encoder=frozen.text,
+            scheduler=self.config.scheduler,
+            device=frozen.device,
+        )
+        pipeline = Pipeline(models)
+        for i, prompt in enumerate(wanted.prompts):
+            clip = pipeline.generate(
+                prompt,
+                size=(wanted.width, wanted.height),
+                num_frames=wanted.num_frames,
+                steps=wanted.steps,
+                guidance_scale=wanted.guidance_scale,
+                seed=i,
+            )
+            save_image(contact_sheet(clip, columns=6, rows=1), folder / f"step-{step:08d}" / f"{i}.png")
+
+    def export(self, module: nn.Module, folder: Path) -> None:
+        """Write a whole model folder, weights as float16."""
+        assert isinstance(module, Transformer)
+        copy.deepcopy(module).half().save(folder / "transformer")
+        self.encoders.export(folder)
+        write_index(folder, self.config.scheduler)
+
+
+def train_transformer(config: TransformerTrainConfig, folder: Path, device: torch.device) -> Result:
+    """Train a transformer, first encoding what the latent cache lacks; see ``loop.run`` for what is written.
+
+    Args:
+        config: The run.
+        folder: Where it is written.
+        device: Where to compute.
+
+    Raises:
+        DataError: the training set is empty or damaged.
+        CheckpointError: weights are missing or do not fit.
+        TrainingError: see ``loop.run``.
+    """
+    encoders = load_encoders(config.autoencoder, config.text_encoder, device)
+    cache = open_cache(config.data.shards, config.data.cache, encoders, config.data.encode)
+    transformer = Transformer(config.model) if config.init is None else Transformer.load(config.init)
+    channels = encoders.autoencoder.config.latent_channels
+    if transformer.config.in_channels != channels:
+        raise ConfigError(
+            f"model.in_channels is {transformer.config.in_channels} and the autoencoder has {channels} latent channels; make them equal"
+        )
+    task = TransformerTask(config, cache, transformer.requires_grad_(True), encoders)
+    return run(task, config.train, folder, device, optim=config.optim)

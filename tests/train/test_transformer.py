@@ -1,0 +1,171 @@
+"""Training of the transformer: real shards, cache and loop at a toy size."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diorama.autoencoder.config import AutoencoderConfig
+from diorama.autoencoder.model import Autoencoder
+from diorama.checkpoint import load_tensors
+from diorama.config import load_toml
+from diorama.data import CacheConfig, PackConfig, Sample, write_shard
+from diorama.errors import ConfigError, DataError
+from diorama.flow import Mixture
+from diorama.pipeline import Pipeline
+from diorama.runtime import generator
+from diorama.text.encoder import CompactTextConfig, CompactTextEncoder
+from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
+from diorama.train.cache import CacheConfig as EncodeConfig
+from diorama.train.cache import load_encoders, open_cache, write_cache
+from diorama.train.loop import LoopConfig, Result
+from diorama.train.transformer import ClipData, SampleConfig, TransformerTask, TransformerTrainConfig, pack_loss, train_transformer
+from diorama.transformer import Transformer, TransformerConfig
+
+CPU = torch.device("cpu")
+MODEL = TransformerConfig(
+    num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=24, freq_dim=16, ffn_dim=48, num_layers=2, pooled_dim=24
+)
+SIZES = ((5, 32, 32), (9, 32, 48), (1, 48, 32), (5, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with shards, an autoencoder and a text encoder."""
+    folder = tmp_path_factory.mktemp("home")
+    rng = np.random.default_rng(0)
+    samples = []
+    for i, (frames, height, width) in enumerate(SIZES):
+        pixels = np.broadcast_to(rng.integers(0, 255, (1, height, width, 3), dtype=np.uint8), (frames, height, width, 3))
+        record = {"captions": {"dense": [f"a red ball moves left {i}"], "short": ["red ball"]}}
+        samples.append(Sample(key=f"clip{i}", frames=np.ascontiguousarray(pixels), fps=12.0, record=record))
+    write_shard(folder / "shards", 0, samples)
+    torch.manual_seed(0)
+    Autoencoder(AutoencoderConfig(z_dim=4, widths=(8, 8, 8))).save(folder / "vae")
+    vocabulary = build_vocabulary(["[UNK]", "red", "ball", "left", "right"], ["red ball left right"], 170)
+    text = CompactTextConfig(vocabulary_size=len(vocabulary), embedding_size=8, hidden_size=24, depth=1, num_heads=2, ffn_size=32, max_tokens=12)
+    CompactTextEncoder(text, PromptTokenizer(vocabulary)).save(folder / "text")
+    (folder / "text" / "text_encoder" / "grammar.json").write_text("{}")
+    return folder
+
+
+def config(home: Path, *, steps: int = 4, **data: object) -> TransformerTrainConfig:
+    pack = PackConfig(tokens=48)
+    settings: dict[str, object] = {"shards": (home / "shards",), "cache": home / "latents", "pack": pack, **data}
+    return TransformerTrainConfig(
+        data=ClipData(**settings),  # type: ignore[arg-type]
+        model=MODEL,
+        train=LoopConfig(steps=steps, warmup=2, log_steps=1, sample_steps=4),
+        sample=SampleConfig(prompts=("red ball",), width=32, height=48, num_frames=5, steps=2),
+        autoencoder=home / "vae",
+        text_encoder=home / "text",
+    )
+
+
+def task(home: Path, **data: object) -> TransformerTask:
+    wanted = config(home, **data)
+    encoders = load_encoders(wanted.autoencoder, wanted.text_encoder, CPU)
+    cache = open_cache(wanted.data.shards, wanted.data.cache, encoders, wanted.data.encode)
+    return TransformerTask(wanted, cache, Transformer(MODEL), encoders)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def train(home: Path, folder: Path, steps: int) -> Result:
+    return train_transformer(config(home, steps=steps), folder, CPU)
+
+
+def test_it_trains_samples_exports_and_resumes_bit_equal(home: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    result = train(home, whole, 6)
+    train(home, parts, 3)
+    train(home, parts, 6)
+    assert losses(whole) == losses(parts)
+    assert len(losses(whole)) == 6
+    assert (whole / "samples" / "step-00000004" / "0.png").is_file()
+    weights = load_tensors(result.folder / "transformer", stem="diffusion_pytorch_model")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    assert (result.folder / "text_encoder" / "grammar.json").is_file()
+    clip = Pipeline.load(result.folder, "cpu").generate("red ball", size=(48, 32), num_frames=5, steps=2)
+    assert clip.frames.shape == (5, 32, 48, 3)
+
+
+def test_a_batch_is_a_function_of_its_number_with_equal_sizes_beside_each_other(home: Path) -> None:
+    first, second = task(home), task(home)
+    for index in (3, 0, 7):
+        one, two = first.batch(index), second.batch(index)
+        assert all(torch.equal(a, b) for a, b in zip(one.latents, two.latents, strict=True))
+        assert all(torch.equal(a.times, b.times) for a, b in zip(one.draws, two.draws, strict=True))
+        assert torch.equal(one.states, two.states)
+        shapes = [tuple(latent.shape) for latent in one.latents]
+        assert len(set(shapes)) == 1 + sum(a != b for a, b in itertools.pairwise(shapes))
+        work = first.work(one)
+        assert work.samples == len(shapes)
+        assert work.tokens == sum(math.prod(shape[1:]) for shape in shapes) <= 48
+
+
+def test_a_dropped_text_is_the_empty_prompt(home: Path) -> None:
+    dropped, kept = task(home, text_drop=1.0), task(home, text_drop=0.0)
+    batch = dropped.batch(0)
+    for states, mask, pooled in zip(batch.states, batch.mask, batch.pooled, strict=True):
+        assert torch.equal(states[mask], dropped.empty.states)
+        assert torch.equal(pooled, dropped.empty.pooled)
+    assert not torch.equal(kept.batch(0).states[0][: len(kept.empty.states)], kept.empty.states)
+
+
+def test_given_frames_do_not_count_and_figures_tell_patterns_apart(home: Path) -> None:
+    only = Mixture(shared=0, prefix=1, ends=0, subset=0, independent=0, context_noise=0)
+    job = task(home, mixture=only, pack=PackConfig(tokens=48, still_share=0.0, crop_share=0.0))
+    batch = next(batch for batch in map(job.batch, range(20)) if any((draw.times == 0).any() for draw in batch.draws))
+    loss, figures = pack_loss(job.transformer, batch, generator(0))
+    assert {"loss_prefix"} <= set(figures)
+    counted = sum(int(draw.mask.sum()) for draw in batch.draws)
+    assert 0 < counted < sum(len(draw.times) for draw in batch.draws)
+    # The untrained velocity is 0, so the loss is the mean of (noise - data)^2 over the frames that are wanted.
+    noise = generator(0)
+    expected = 0.0
+    for latent, draw in zip(batch.latents, batch.draws, strict=True):
+        errors = (torch.randn(latent.shape, generator=noise) - latent).square().mean(dim=(0, 2, 3))
+        expected += float(errors[draw.mask].sum())
+    assert loss.item() == pytest.approx(expected / counted, rel=1e-4)
+
+
+def test_long_clips_are_left_out_and_counted(home: Path) -> None:
+    job = task(home, max_tokens_per_clip=8)
+    assert job.describe() == "3 clips, 1 s, 22 tokens, 1 longer than 8 tokens left out"
+    assert all(math.prod(latent.shape[1:]) <= 8 for index in range(5) for latent in job.batch(index).latents)
+
+
+def test_no_clip_short_enough_is_refused(home: Path) -> None:
+    with pytest.raises(DataError, match="none of 4 clips has at most 5 tokens, the smallest has 6"):
+        task(home, max_tokens_per_clip=5).describe()
+
+
+def test_an_empty_training_set_is_refused(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="empty"):
+        train_transformer(config(home, shards=(tmp_path,)), tmp_path / "run", CPU)
+
+
+def test_another_number_of_latent_channels_is_refused(home: Path, tmp_path: Path) -> None:
+    wanted = TransformerTrainConfig(data=config(home).data, autoencoder=home / "vae", text_encoder=home / "text")
+    with pytest.raises(ConfigError, match="in_channels is 32 and the autoencoder has 4"):
+        train_transformer(wanted, tmp_path, CPU)
+
+
+def test_the_cache_can_be_written_ahead(home: Path, tmp_path: Path) -> None:
+    wanted = EncodeConfig(shards=(home / "shards",), encode=CacheConfig(mirrored=False), autoencoder=home / "vae", text_encoder=home / "text")
+    assert write_cache(wanted, tmp_path, CPU).startswith("4 clips encoded in")
+
+
+def test_the_packaged_config_is_read() -> None:
+    path = Path(__file__).resolve().parents[2] / "configs" / "transformer.toml"
+    wanted = load_toml(TransformerTrainConfig, path, ["--train.minutes", "30", "--data.max_tokens_per_clip", "324"])
+    assert (wanted.train.minutes, wanted.data.max_tokens_per_clip, wanted.model) == (30.0, 324, TransformerConfig())
