@@ -92,14 +92,31 @@ def opened(path: Path) -> Iterator[Any]:
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise MediaError(f"{path} is a damaged or oversized picture; copy it again or make it smaller") from error
         with image:
-            yield image
+            try:
+                yield image
+            except (OSError, SyntaxError) as error:
+                raise MediaError(f"{path} is a truncated or damaged picture; copy it again") from error
         return
+    _check_whole(path)
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
         raise MediaError(f"{path} is not a media file, or truncated before its index; give a video such as mp4, webm, mov, mkv or gif") from error
     with container:
         yield container
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a Matroska or WebM file shorter than its header says; FFmpeg would take the part that is there for the whole."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    start = head.find(b"\x18\x53\x80\x67") if head.startswith(b"\x1a\x45\xdf\xa3") else -1  # EBML, then the Segment
+    if start < 0 or head[start + 4 : start + 5] != b"\x01":  # sizes of live recordings are unknown, other lengths are of tiny files
+        return
+    size = int.from_bytes(head[start + 5 : start + 12], "big")
+    missing = start + 12 + size - path.stat().st_size
+    if size != 2**56 - 1 and missing > 0:
+        raise MediaError(f"{path} is truncated: its last {missing} bytes are missing; copy it again")
 
 
 def probe(path: str | Path) -> VideoInfo:

@@ -63,10 +63,7 @@ def _video_frames(path: Path, start: float, background: tuple[int, int, int]) ->
 
 def _image_frames(path: Path, start: float, background: tuple[int, int, int]) -> Iterator[TimedFrame]:
     with opened(path) as image:
-        try:
-            yield from _pillow_frames(image, str(path), start, background)
-        except (OSError, SyntaxError) as error:
-            raise MediaError(f"{path} is a truncated or damaged picture; copy it again") from error
+        yield from _pillow_frames(image, str(path), start, background)
 
 
 def _pillow_frames(image: Any, name: str, start: float, background: tuple[int, int, int]) -> Iterator[TimedFrame]:
