@@ -68,7 +68,7 @@ def test_camera_directions() -> None:
 def test_prepare_keeps_first_and_last_frame_and_shape() -> None:
     frames = np.zeros((33, 64, 128, 3), np.uint8)
     frames[0], frames[-1] = 50, 200
-    video = prepare(frames, JudgeConfig())
+    video = prepare(frames, JudgeConfig(area=6400))
     assert video.shape == (9, 3, 56, 112)
     assert video[0].unique().tolist() == [50]
     assert video[-1].unique().tolist() == [200]

@@ -79,6 +79,9 @@ def test_a_run_stops_and_goes_on(tmp_path: Path, judge: Judge) -> None:
     assert len(asked_for) == len(set(asked_for)) == 4
     assert report.generated["colour"].trials == 4
     assert report.rendered["colour"].trials == 2
+    again = evaluate_prompt(generate, judge, tmp_path / "run", label="grey", config=config)
+    assert again == report
+    assert len(asked_for) == 4
     rows = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {(row["index"], row["seed"]) for row in rows} == {(0, 0), (1, 0), (0, 1), (1, 1)}
     assert len(list((tmp_path / "run" / "sheets").glob("*.png"))) == 4

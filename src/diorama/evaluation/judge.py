@@ -44,9 +44,9 @@ class JudgeConfig:
 
     num_frames: int = 9
     """Frames read, evenly spaced over the clip."""
-    area: int = 6400
+    area: int = 5184
     """Pixels a frame is resized to, its aspect ratio kept to the next multiple of 8."""
-    widths: tuple[int, int, int] = (32, 64, 96)
+    widths: tuple[int, int, int] = (24, 48, 96)
     """Channels at a half, a quarter and an eighth of the frame."""
     reach: int = 3
     """How far a feature is looked for in the next frame, in quarter-size cells."""

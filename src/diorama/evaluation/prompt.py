@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from diorama.checkpoint import write_text
+from diorama.checkpoint import tensors_hash, write_text
 from diorama.config import to_dict
 from diorama.errors import DataError, InputError
 from diorama.evaluation.clips import EVALUATION_SEED
@@ -28,7 +28,7 @@ from diorama.worlds.clip import make_clip
 from diorama.worlds.sample import sample_scene
 from diorama.worlds.scene import CAMERA_MOVES, MOTIONS, CameraMove, Motion, Scene
 
-__all__ = ["Generator", "PromptConfig", "Question", "evaluate_prompt", "questions", "truth_grades"]
+__all__ = ["Generator", "PromptConfig", "Question", "evaluate_prompt", "questions", "rendered_grades"]
 
 Generator = Callable[[str, int], np.ndarray]
 """Prompt and seed to uint8 frames ``[T, H, W, 3]``."""
@@ -126,32 +126,36 @@ def _scene(seeds: Iterator[int], move: str, num_bodies: int, new_pair: bool, con
     raise DataError(f"no scene of {num_bodies} bodies with camera {move} and motions {', '.join(config.motions)} was found; allow more motions")
 
 
-def truth_grades(
-    asked: list[Question], judge: Judge, config: PromptConfig, progress: Callable[[int, int], None] | None = None
+def rendered_grades(
+    asked: Sequence[Question], judge: Judge, folder: Path, config: PromptConfig, progress: Callable[[int, int], None] | None = None
 ) -> list[dict[str, bool]]:
     """Render the asked scenes and grade them: what the judge itself gets right and wrong.
 
     Args:
         asked: The prompts.
         judge: Who reads the clips.
-        config: Their config.
+        folder: Keeps what is done in ``rendered.jsonl``.
+        config: Config of the prompts.
         progress: Called with clips done and clips in all.
     """
-    grades: list[dict[str, bool]] = []
-    for question in asked:
-        clip = make_clip(
-            question.scene.seed,
-            split=question.split,
-            width=config.width,
-            height=config.height,
-            num_frames=config.num_frames,
-            fps=config.fps,
-            num_bodies=len(question.scene.bodies),
-        )
-        grades.append(grade(question.scene, judge.read([clip.frames.numpy()])[0]))
+    path = folder / "rendered.jsonl"
+    known: dict[int, dict[str, bool]] = {row["index"]: row["grade"] for row in _rows(path)}
+    for done, question in enumerate(asked, start=1):
+        if question.index not in known:
+            clip = make_clip(
+                question.scene.seed,
+                split=question.split,
+                width=config.width,
+                height=config.height,
+                num_frames=config.num_frames,
+                fps=config.fps,
+                num_bodies=len(question.scene.bodies),
+            )
+            known[question.index] = grade(question.scene, judge.read([clip.frames.numpy()])[0])
+            _append(path, {"index": question.index, "grade": known[question.index]})
         if progress is not None:
-            progress(len(grades), len(asked))
-    return grades
+            progress(done, len(asked))
+    return [known[question.index] for question in asked]
 
 
 def evaluate_prompt(
@@ -162,7 +166,7 @@ def evaluate_prompt(
     Args:
         generate: Makes the clips.
         judge: Reads them.
-        folder: Takes ``answers.jsonl`` (one line a clip), ``sheets/`` (contact sheets), ``report.json`` and ``report.txt``.
+        folder: Takes ``answers.jsonl`` (one line a clip), ``rendered.jsonl``, ``sheets/`` (contact sheets), ``report.json`` and ``report.txt``.
         label: Names the generator and its settings; a folder goes on only with the label it was started with.
         config: What is asked.
         progress: Called with ``"generated"`` or ``"rendered"``, clips done and clips in all.
@@ -172,7 +176,8 @@ def evaluate_prompt(
     """
     asked = questions(config)
     wanted = [(question, seed) for seed in range(config.seeds) for question in asked][: config.limit]
-    answers = _resume(folder, {"label": label, **{key: value for key, value in to_dict(config).items() if key != "limit"}})
+    settings = {key: value for key, value in to_dict(config).items() if key != "limit"}
+    answers = _resume(folder, {"label": label, "judge": tensors_hash(judge.state_dict()), **settings})
     for done, (question, seed) in enumerate(wanted, start=1):
         if (question.index, seed) not in answers:
             frames = generate(question.prompt, seed)
@@ -181,7 +186,9 @@ def evaluate_prompt(
         if progress is not None:
             progress("generated", done, len(wanted))
     used = {question.index: question for question, _ in wanted}
-    reference = truth_grades(list(used.values()), judge, config, None if progress is None else lambda done, of: progress("rendered", done, of))
+    reference = rendered_grades(
+        list(used.values()), judge, folder, config, None if progress is None else lambda done, of: progress("rendered", done, of)
+    )
     rows = [answers[question.index, seed] for question, seed in wanted]
     report = PromptReport(
         label=label,
@@ -213,20 +220,31 @@ def _answer(question: Question, seed: int, reading: Reading) -> dict[str, Any]:
 def _resume(folder: Path, settings: dict[str, Any]) -> dict[tuple[int, int], dict[str, Any]]:
     """Return the answers that a folder already holds for these settings; a line cut off by a crash is dropped."""
     mark = folder / "settings.json"
-    path = folder / "answers.jsonl"
     if not mark.exists():
         write_text(mark, json.dumps(settings, indent=2) + "\n")
         return {}
     if json.loads(mark.read_text(encoding="utf-8")) != settings:
-        raise InputError(f"{folder} holds answers of another model or other settings; give another folder or remove it")
+        raise InputError(f"{folder} holds answers of another model, judge or other settings; give another folder or remove it")
+    return {(row["index"], row["seed"]): row for row in _rows(folder / "answers.jsonl")}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a file, and cut off one that a crash left unfinished."""
     rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in lines:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             break
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return {(row["index"], row["seed"]): row for row in rows}
+    if len(rows) < len(lines):
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def _keep(folder: Path, answer: dict[str, Any], frames: np.ndarray, fps: float) -> None:
@@ -235,5 +253,4 @@ def _keep(folder: Path, answer: dict[str, Any], frames: np.ndarray, fps: float) 
     sheets.mkdir(parents=True, exist_ok=True)
     right = "right" if answer["grade"]["all five"] else "wrong"
     contact_sheet(Clip(frames=frames, fps=fps), columns=5, rows=1).save(sheets / f"{answer['index']:03d}-{answer['seed']}-{right}.png")
-    with (folder / "answers.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(answer) + "\n")
+    _append(folder / "answers.jsonl", answer)
