@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = build_vocabulary(["[UNK]", "red", "ball", "left", "right"], ["red ball left right"], 170)
     text = CompactTextConfig(vocabulary_size=len(vocabulary), embedding_size=8, hidden_size=24, depth=1, num_heads=2, ffn_size=32, max_tokens=12)
     CompactTextEncoder(text, PromptTokenizer(vocabulary)).save(folder / "text")
-    (folder / "text" / "text_encoder" / "grammar.json").write_text("{}")
+    (folder / "text" / "text_encoder" / "note.json").write_text("{}")
     return folder
 
 
@@ -93,7 +93,7 @@ def test_it_trains_samples_exports_and_resumes_bit_equal(home: Path, tmp_path: P
     assert (whole / "samples" / "step-00000004" / "0.png").is_file()
     weights = load_tensors(result.folder / "transformer", stem="diffusion_pytorch_model")
     assert {value.dtype for value in weights.values()} == {torch.float16}
-    assert (result.folder / "text_encoder" / "grammar.json").is_file()
+    assert (result.folder / "text_encoder" / "note.json").is_file()
     clip = Pipeline.load(result.folder, "cpu").generate("red ball", size=(48, 32), num_frames=5, steps=2)
     assert clip.frames.shape == (5, 32, 48, 3)
 
