@@ -10,10 +10,23 @@ import torch
 from diorama.autoencoder.config import AutoencoderConfig
 from diorama.autoencoder.model import Autoencoder
 from diorama.pipeline.load import Models, SchedulerConfig, load_models, save_models
+from diorama.text import Grammar
 from diorama.text.encoder import CompactTextConfig, CompactTextEncoder
 from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
 from diorama.transformer.config import TransformerConfig
 from diorama.transformer.model import Transformer
+
+WORDS = {
+    "size": {"small": ("small",)},
+    "finish": {"shiny": ("shiny",)},
+    "color": {"red": ("red",), "blue": ("blue",)},
+    "shape": {"sphere": ("ball",), "box": ("cube",)},
+    "motion": {motion: (f"{motion}s",) for motion in ("roll", "slide", "rest", "bounce")},
+    "direction": {"left": ("to the left",), "right": ("to the right",)},
+    "floor": {"wood": ("on a wooden floor",)},
+    "light": {"day": ("by day",)},
+    "camera": {"static": ("the camera stands still",)},
+}
 
 
 def tiny_models() -> Models:
@@ -43,6 +56,7 @@ def tiny_models() -> Models:
             text_encoder=CompactTextEncoder(text, PromptTokenizer(vocabulary)).eval().requires_grad_(False),
             scheduler=SchedulerConfig(shift=2.0),
             device=torch.device("cpu"),
+            grammar=Grammar(words=WORDS, paraphrases={"color": {"red": ("crimson",)}, "shape": {"sphere": ("orb",)}}),
         )
 
 

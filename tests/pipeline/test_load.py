@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diorama.errors import CheckpointError, ConfigError
-from diorama.pipeline.load import Models, SchedulerConfig, load_models, model_folder, save_models
+from diorama.pipeline.load import Models, SchedulerConfig, load_models, model_folder, save_models, write_index
 
 
 def test_a_folder_comes_back_whole(models: Models, tmp_path: Path) -> None:
@@ -18,7 +18,8 @@ def test_a_folder_comes_back_whole(models: Models, tmp_path: Path) -> None:
     assert again.hash == models.hash
     assert again.scheduler == models.scheduler
     assert again.transformer.config == models.transformer.config
-    assert json.loads((tmp_path / "copy" / "model_index.json").read_text())["vae"][1] == "AutoencoderKLWan"
+    index = json.loads((tmp_path / "copy" / "model_index.json").read_text())
+    assert index["vae"] == ["diorama", "Autoencoder"]
     assert not again.transformer.training
 
 
@@ -41,7 +42,8 @@ def test_shift_grows_from_where_it_is_stated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "said"), [("nobody/no-model", "extra"), ("./not-here", "does not exist"), (Path("nobody/no-model"), "does not exist")]
+    ("source", "said"),
+    [("nobody/no-model", "extra"), ("./not-here", "does not exist"), (Path("nobody/no-model"), "extra"), ("a/b/c", "does not exist")],
 )
 def test_what_is_no_folder_is_said(source: str | Path, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -60,6 +62,18 @@ def test_a_folder_without_index_or_parts_is_said(folder: Path, tmp_path: Path) -
     (copy / "model_index.json").write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_models(copy)
+
+
+def test_an_index_names_the_classes_of_its_parts(tmp_path: Path) -> None:
+    names = {"transformer": "WanTransformer3DModel", "vae": "AutoencoderKLWan", "text_encoder": "CompactTextEncoder"}
+    for part, name in names.items():
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps({"_class_name": name}))
+    write_index(tmp_path, SchedulerConfig())
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert {part: index[part][0] for part in names} == {"transformer": "diffusers", "vae": "diffusers", "text_encoder": "diorama"}
+    with pytest.raises(CheckpointError, match="before its index"):
+        write_index(tmp_path / "empty", SchedulerConfig())
 
 
 def test_truncated_weights_are_said(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -87,6 +88,17 @@ def test_options_are_checked(pipe: Pipeline) -> None:
         pipe.generate("a red ball", sed=1)  # type: ignore[call-arg]
 
 
+def test_rewrite_uses_the_words_of_the_model(pipe: Pipeline) -> None:
+    dense = pipe.rewrite("a crimson orb", seed=1)
+    assert "red ball" in dense
+    assert "camera" in dense
+    assert dense == pipe.rewrite("a crimson orb", seed=1)
+    with pytest.raises(InputError, match="no grammar"):
+        Pipeline(dataclasses.replace(pipe.models, grammar=None)).rewrite("a ball")
+
+
 def test_save_and_load(pipe: Pipeline, tmp_path: Path) -> None:
     pipe.save(tmp_path / "model")
-    assert Pipeline.load(tmp_path / "model", "cpu").hash == pipe.hash
+    again = Pipeline.load(tmp_path / "model", "cpu")
+    assert again.hash == pipe.hash
+    assert again.models.grammar == pipe.models.grammar

@@ -27,6 +27,7 @@ def test_keywords_become_a_request() -> None:
         ({"size": (100, 128)}, "multiples of 16; the nearest size is 96x128"),
         ({"size": (512, 128)}, "3:1 to 1:3"),
         ({"size": (0, 0)}, "off the grid"),
+        ({"size": "128x128"}, "for example (176, 96)"),
         ({"num_frames": 32}, "nearest number is 33"),
         ({"seconds": 0.0}, "above 0 and at most"),
         ({"seconds": 1e9}, "above 0 and at most"),

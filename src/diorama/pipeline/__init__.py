@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from diorama.pipeline.generate import Progress, generate, memory_needed
 from diorama.pipeline.items import Guide, Item, Keep, Region, StartFrom
-from diorama.pipeline.load import Models, SchedulerConfig, load_models, save_models, write_index
+from diorama.pipeline.load import Models, SchedulerConfig, load_models, model_folder, save_models, write_index
 from diorama.pipeline.pipeline import Pipeline
 from diorama.pipeline.request import Options, Request, make_request
 from diorama.pipeline.state import Cue, LatentState, blank
@@ -32,6 +32,7 @@ __all__ = [
     "load_models",
     "make_request",
     "memory_needed",
+    "model_folder",
     "save_models",
     "write_index",
 ]

@@ -17,10 +17,14 @@ from diorama.config import load_json, to_dict
 from diorama.errors import CheckpointError, ConfigError
 from diorama.flow import shift_for
 from diorama.shapes import Stride
+from diorama.text import Grammar
 from diorama.text.encoder import CompactTextEncoder, load_text_encoder
 from diorama.transformer.model import Transformer
 
 __all__ = ["Models", "SchedulerConfig", "load_models", "model_folder", "save_models", "write_index"]
+
+_GRAMMAR = Path("text_encoder", "grammar.json")
+_DIFFUSERS = ("AutoencoderKLWan", "WanTransformer3DModel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,8 @@ class Models:
     text_encoder: CompactTextEncoder
     scheduler: SchedulerConfig
     device: torch.device
+    grammar: Grammar | None = None
+    """Words of the captions it was trained on, for rewriting prompts; None if the folder has no ``grammar.json``."""
 
     @property
     def stride(self) -> Stride:
@@ -80,7 +86,7 @@ def model_folder(source: str | Path | None) -> Path:
         raise CheckpointError(f"the packaged model is missing at {folder}; install diorama again, or pass a model folder")
     if folder.exists():
         raise CheckpointError(f"{folder} holds no model_index.json, so it is no model folder; pass one made by training, save or export")
-    if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/", "~")):
+    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
         raise CheckpointError(
             f"'{source}' is no folder here, and hub repositories cannot be loaded directly: download it with the extra "
             "(pip install 'diorama[hub]') and pass the folder"
@@ -109,6 +115,7 @@ def load_models(source: str | Path | None = None, device: str = "auto") -> Model
         text_encoder=load_text_encoder(folder, device=where),
         scheduler=load_json(SchedulerConfig, scheduler) if scheduler.is_file() else SchedulerConfig(),
         device=where,
+        grammar=Grammar.load(folder) if (folder / _GRAMMAR).is_file() else None,
     )
 
 
@@ -134,24 +141,39 @@ def save_models(models: Models, folder: Path) -> None:
     models.transformer.save(folder / "transformer")
     models.autoencoder.save(folder / "vae")
     models.text_encoder.save(folder)
+    if models.grammar is not None:
+        grammar = {"words": models.grammar.words, "paraphrases": models.grammar.paraphrases}
+        checkpoint.write_text(folder / _GRAMMAR, json.dumps(grammar, indent=1) + "\n")
     write_index(folder, models.scheduler)
 
 
 def write_index(folder: Path, scheduler: SchedulerConfig) -> None:
     """Write what binds the parts of a model folder together: the scheduler's config and ``model_index.json``.
 
+    Args:
+        folder: A model folder whose parts are written.
+        scheduler: What sampling must know about training.
+
     Raises:
-        CheckpointError: the disk is full or the place is not writable.
+        CheckpointError: a part is missing, the disk is full or the place is not writable.
     """
     kind = "FlowMatchEulerDiscreteScheduler"
     checkpoint.write_text(folder / "scheduler" / "scheduler_config.json", json.dumps({"_class_name": kind, **to_dict(scheduler)}, indent=2) + "\n")
     index = {
-        "_class_name": "WanPipeline",
+        "_class_name": "Pipeline",
         "_diorama_version": __version__,
         "scheduler": ["diffusers", kind],
-        "text_encoder": ["diorama", CompactTextEncoder.__name__],
+        "text_encoder": _class_of(folder / "text_encoder"),
         "tokenizer": ["diorama", "PromptTokenizer"],
-        "transformer": ["diffusers", "WanTransformer3DModel"],
-        "vae": ["diffusers", "AutoencoderKLWan"],
+        "transformer": _class_of(folder / "transformer"),
+        "vae": _class_of(folder / "vae"),
     }
     checkpoint.write_text(folder / "model_index.json", json.dumps(index, indent=2) + "\n")
+
+
+def _class_of(part: Path) -> list[str]:
+    try:
+        name = str(json.loads((part / "config.json").read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{part / 'config.json'} is missing or names no class; write the parts of a model before its index") from error
+    return ["diffusers" if name in _DIFFUSERS else "diorama", name]

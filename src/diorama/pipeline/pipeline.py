@@ -16,6 +16,7 @@ from diorama.pipeline.generate import Progress, generate
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Options, Request, make_request
+from diorama.text import rewrite
 
 __all__ = ["Pipeline"]
 
@@ -56,6 +57,20 @@ class Pipeline:
     def hash(self) -> str:
         """16 hex digits that identify all weights."""
         return self.models.hash
+
+    def rewrite(self, prompt: str, seed: int = 0) -> str:
+        """Expand a short prompt into a dense caption like those the model was trained on.
+
+        Args:
+            prompt: What the user typed.
+            seed: Chooses what is added; the same seed adds the same.
+
+        Raises:
+            InputError: the prompt is empty, or the model carries no grammar.
+        """
+        if self.models.grammar is None:
+            raise InputError("this model carries no grammar to rewrite prompts with; write the prompt in full or use a chat endpoint")
+        return rewrite(prompt, self.models.grammar, seed)
 
     def generate(self, prompt: str, *, progress: Progress | None = None, **options: Unpack[Options]) -> Clip:
         """Make a video.

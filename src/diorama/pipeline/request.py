@@ -123,7 +123,10 @@ def make_request(prompt: str, options: Options | Mapping[str, Any], stride: Stri
         if name not in Options.__annotations__:
             raise InputError(f"unknown option '{name}'{nearest(name, Options.__annotations__)}")
     if "size" in values:
-        values["width"], values["height"] = values.pop("size")
+        size = values.pop("size")
+        if not (isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
+            raise InputError(f"size {size!r} is not understood: give width and height in whole pixels, for example (176, 96)")
+        values["width"], values["height"] = size
     if "seconds" in values:
         seconds = values.pop("seconds")
         if "num_frames" in values:
