@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diorama.data.batches import ClipConfig, ClipSampler, Draw, PackConfig, PackSampler
+from diorama.data.batches import Draw, PackConfig, PackSampler
 from diorama.data.latents import CacheConfig, Encoders, LatentCache, Text
 from diorama.data.shards import Sample, SampleInfo, ShardSet, ShardWriter, write_shard
 from diorama.data.worlds import MIXTURE, RenderReport, Share, render_sample, render_shards
@@ -10,8 +10,6 @@ from diorama.data.worlds import MIXTURE, RenderReport, Share, render_sample, ren
 __all__ = [
     "MIXTURE",
     "CacheConfig",
-    "ClipConfig",
-    "ClipSampler",
     "Draw",
     "Encoders",
     "LatentCache",

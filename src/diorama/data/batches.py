@@ -1,22 +1,18 @@
-"""Which clips a training step takes: packs of native sizes under a token budget, and batches of equal frames.
+"""Which clips a training step takes: packs of native sizes under a token budget.
 
 Every draw is a function of the seed and the step alone, so that a run resumes at any step without replaying the others.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from diorama.data.shards import ShardSet
 from diorama.errors import DataError
-from diorama.media import Pixels
 
-__all__ = ["ClipConfig", "ClipSampler", "Draw", "PackConfig", "PackSampler"]
+__all__ = ["Draw", "PackConfig", "PackSampler"]
 
 ATTEMPTS = 16  # draws that do not fit before a pack counts as full
 
@@ -113,65 +109,3 @@ class PackSampler:
         elif kind < self.config.still_share + self.config.crop_share and num_frames > 2:
             num_frames = 2 + int(length * (num_frames - 2))
         return Draw(index=index, num_frames=num_frames, mirrored=bool(mirror < self.config.mirror_share), caption=float(caption))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipConfig:
-    """How batches of frames are drawn."""
-
-    pixels: int = 2_000_000
-    """Pixels a batch at most, all frames together; at least one clip is taken."""
-    seed: int = 0
-    """Decides every draw."""
-    num_frames: int | None = None
-    """Frames to cut from a random place of each clip, 1 + a multiple of 4; None takes whole clips."""
-    mirror_share: float = 0.5
-    """Share of clips mirrored left to right."""
-
-    def __post_init__(self) -> None:
-        if self.pixels < 1 or (self.num_frames is not None and self.num_frames < 1) or not 0 <= self.mirror_share <= 1:
-            raise DataError(
-                f"batches of {self.pixels} pixels and {self.num_frames} frames cannot be drawn; both must be 1 or more, mirror_share 0 to 1"
-            )
-
-
-class ClipSampler:
-    """Draws batches of frames of equal size, for the autoencoder.
-
-    Sizes come as often as they have clips; a clip shorter than ``num_frames`` is taken whole.
-
-    Args:
-        shards: The clips.
-        config: How.
-    """
-
-    def __init__(self, shards: ShardSet, config: ClipConfig) -> None:
-        self.shards = shards
-        self.config = config
-        shapes: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-        for index in range(len(shards)):
-            info = shards.info(index)
-            shapes[min(info.num_frames, config.num_frames or info.num_frames), info.height, info.width].append(index)
-        self._groups = [(shape, np.asarray(indices)) for shape, indices in sorted(shapes.items())]
-        counts = np.array([len(indices) for _, indices in self._groups], dtype=np.float64)
-        self._weights: NDArray[np.float64] = counts / counts.sum()
-
-    def batch(self, step: int) -> Pixels:
-        """Return the frames of a step, ``[B, T, H, W, 3]`` uint8.
-
-        Args:
-            step: Any step; the answer does not depend on the steps before.
-
-        Raises:
-            DataError: a shard is damaged.
-        """
-        rng = np.random.default_rng([self.config.seed, step])
-        (num_frames, height, width), indices = self._groups[int(rng.choice(len(self._groups), p=self._weights))]
-        size = min(len(indices), max(1, self.config.pixels // (num_frames * height * width)))
-        out = np.empty((size, num_frames, height, width, 3), np.uint8)
-        for i, index in enumerate(rng.choice(indices, size, replace=False)):
-            frames = self.shards.frames(int(index))
-            first = int(rng.integers(len(frames) - num_frames + 1))
-            chosen = frames[first : first + num_frames]
-            out[i] = chosen[:, :, ::-1] if rng.random() < self.config.mirror_share else chosen
-        return out

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diorama.data import CacheConfig, Encoders, LatentCache, Sample, ShardSet, write_shard
+from diorama.data.latents import first_captions
+from diorama.errors import DataError
+from diorama.media import Clip, to_tensor
+
+SHAPES = [(5, 32, 48), (5, 48, 32), (5, 32, 48), (1, 32, 32), (5, 32, 48)]
+
+
+def shards(folder: Path, numbers: range = range(2)) -> ShardSet:
+    rng = np.random.default_rng(0)
+    for number in numbers:
+        samples = []
+        for i, (t, h, w) in enumerate(SHAPES):
+            frames = rng.integers(0, 256, (t, 1, 1, 3), dtype=np.uint8).repeat(h, 1).repeat(w, 2)
+            frames[:, :, : w // 2] //= 2
+            captions = {"dense": [f"a ball rolls left in clip {number} {i}", "unused"], "short": [f"ball {i}", "unused"]}
+            samples.append(Sample(key=f"k{number}-{i}", frames=frames, fps=12.0, record={"captions": captions}))
+        write_shard(folder, number, samples)
+    return ShardSet(folder)
+
+
+class Counting:
+    """Encoders that count their calls."""
+
+    def __init__(self) -> None:
+        self.clips: list[int] = []
+        self.texts: list[str] = []
+
+    def video(self, video: Tensor) -> Tensor:
+        self.clips.append(len(video))
+        return torch.nn.functional.avg_pool3d(video[:, :, ::4], (1, 16, 16))
+
+    def text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        self.texts.extend(prompts)
+        lengths = [len(prompt.split()) for prompt in prompts]
+        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        states = torch.tensor([float(len(prompt)) for prompt in prompts])[:, None, None] * mask[..., None].repeat(1, 1, 4)
+        return states, mask, states[:, 0] + 1
+
+    def encoders(self) -> Encoders:
+        return Encoders(video=self.video, text=self.text, mirror=lambda text: text.replace("left", "right"), identity="one")
+
+
+def test_latents_and_texts_come_back(tmp_path: Path) -> None:
+    source, counting = shards(tmp_path / "s"), Counting()
+    cache = LatentCache(tmp_path / "c", source, "one")
+    done: list[tuple[int, int]] = []
+    cache.build(counting.encoders(), progress=lambda a, b: done.append((a, b)))
+    assert done == [(0, 10), (10, 10)]
+    assert len(cache) == 10
+    assert cache.grids()[:4] == [(2, 2, 3), (2, 3, 2), (2, 2, 3), (1, 2, 2)]
+    for index in (0, 1, 3, 9):
+        expected = Counting().video(to_tensor(Clip(source.frames(index), 1.0)))[0]
+        torch.testing.assert_close(cache.latent(index), expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(cache.latent(index, 1), expected.flip(-1), atol=1e-3, rtol=1e-3)
+    assert cache.num_captions(0) == 2
+    assert "a ball rolls right in clip 1 4" in counting.texts
+    assert "unused" not in counting.texts
+    text = cache.text(9, 1, 0)
+    assert text.states.shape == (8, 4)
+    assert text.states.unique().tolist() == [len("a ball rolls right in clip 1 4")]
+    assert cache.text(2, 0, 1).pooled.tolist() == [len("ball 2") + 1] * 4
+
+
+def test_clips_of_one_shape_are_encoded_together(tmp_path: Path) -> None:
+    source, counting = shards(tmp_path / "s"), Counting()
+    LatentCache(tmp_path / "c", source, "one").build(counting.encoders())
+    assert sorted(counting.clips) == [4, 4, 12]
+    small = Counting()
+    LatentCache(tmp_path / "d", source, "one", CacheConfig(mirrored=False, batch_tokens=1)).build(small.encoders())
+    assert small.clips == [1] * 10
+    assert len(small.texts) == len(set(small.texts)) + 5  # each tar has its own part, and both say "ball 0"
+
+
+def test_a_finished_cache_is_not_built_again(tmp_path: Path) -> None:
+    source = shards(tmp_path / "s")
+    LatentCache(tmp_path / "c", source, "one").build(Counting().encoders())
+    again, counting = LatentCache(tmp_path / "c", source, "one"), Counting()
+    assert again.missing() == []
+    again.build(counting.encoders())
+    assert counting.clips == []
+
+
+def test_a_grown_set_encodes_the_new_part_only(tmp_path: Path) -> None:
+    LatentCache(tmp_path / "c", shards(tmp_path / "s"), "one").build(Counting().encoders())
+    grown, counting = LatentCache(tmp_path / "c", shards(tmp_path / "s", range(2, 3)), "one"), Counting()
+    assert grown.missing() == [2]
+    grown.build(counting.encoders())
+    assert sum(counting.clips) == 10
+    assert grown.text(14).states.shape == (8, 4)
+
+
+def test_a_killed_build_goes_on(tmp_path: Path) -> None:
+    source, counting = shards(tmp_path / "s"), Counting()
+    cache = LatentCache(tmp_path / "c", source, "one", CacheConfig(together=5))
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.build(counting.encoders(), progress=stop)
+    assert cache.missing() == [1]
+    with pytest.raises(DataError, match="lacks"):
+        cache.latent(5)
+    cache.build(counting.encoders())
+    assert sum(counting.clips) == 20
+
+
+def test_other_weights_or_settings_find_no_cache(tmp_path: Path) -> None:
+    source = shards(tmp_path / "s", range(1))
+    LatentCache(tmp_path / "c", source, "one").build(Counting().encoders())
+    assert LatentCache(tmp_path / "c", source, "two").missing() == [0]
+    assert LatentCache(tmp_path / "c", source, "one", CacheConfig(captions=2)).missing() == [0]
+    assert LatentCache(tmp_path / "c", source, "one", CacheConfig(batch_tokens=7)).missing() == []
+
+
+def test_latents_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    broken = replace(Counting().encoders(), video=lambda video: torch.full((len(video), 1, 2, 2, 2), float("nan")))
+    with pytest.raises(DataError, match="not finite"):
+        LatentCache(tmp_path / "c", shards(tmp_path / "s", range(1)), "one").build(broken)
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    source = shards(tmp_path / "s", range(1))
+    cache = LatentCache(tmp_path / "c", source, "one")
+    cache.build(Counting().encoders())
+    next(cache.folder.glob("*.json")).write_text("{")
+    with pytest.raises(DataError, match="is damaged at"):
+        LatentCache(tmp_path / "c", source, "one").latent(0)
+
+
+def test_a_record_needs_captions() -> None:
+    assert first_captions({"captions": {"dense": ["a", "b"], "short": ["c", "d"]}}, 1) == ["a", "c"]
+    for record in ({}, {"captions": "a"}, {"captions": {"dense": []}}):
+        with pytest.raises(DataError, match="no captions"):
+            first_captions(record, 1)
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(DataError, match="at least 1"):
+        CacheConfig(captions=0)
