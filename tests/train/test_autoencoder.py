@@ -133,9 +133,7 @@ def test_too_few_clips(tmp_path: Path) -> None:
 
 def test_no_clip_is_large_enough() -> None:
     with pytest.raises(DataError, match="none of 1 clips has 5 frames of 32x32"):
-        AutoencoderTask(
-            Autoencoder(MODEL), [clip(0, height=16)], [], AutoencoderTraining(data=Path(), model=MODEL, crops=CropConfig(sides=(32,), lengths=(5,)))
-        )
+        AutoencoderTask(Autoencoder(MODEL), [clip(0, height=16)], [], dataclasses.replace(config(), crops=CropConfig(sides=(32,), lengths=(5,))))
 
 
 def test_crops_off_the_grid() -> None:

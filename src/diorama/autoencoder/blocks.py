@@ -47,7 +47,8 @@ class ResidualBlock(nn.Module):
         if hasattr(self, "time_conv"):
             h = self.time_conv(h, cache)
         h = self.conv2(F.silu(self.norm2(h)), cache)
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return shortcut + h  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
@@ -226,4 +227,4 @@ def _fold(x: Tensor) -> Tensor:
 
 
 def _unfold(x: Tensor, batch: int) -> Tensor:
-    return x.unflatten(0, (batch, -1)).transpose(1, 2)
+    return x.reshape(batch, -1, *x.shape[1:]).transpose(1, 2)

@@ -151,14 +151,14 @@ class AutoencoderConfig:
     def decoder_halo(self) -> int:
         """Latent cells around a tile that its pixels depend on; attention is not counted."""
         levels = len(self.decoder_widths)
-        unit = 2 ** (levels - 1)
+        whole = unit = 1 << (levels - 1)
         reach = unit + 4 * self.mid_block * unit
         for level in range(levels):
             reach += 2 * (self.num_res_blocks + 1) * unit
             if level < levels - 1:
                 unit //= 2
                 reach += 0 if self.pointwise else unit
-        return -(-(reach + unit) // 2 ** (levels - 1))
+        return -(-(reach + unit) // whole)
 
 
 _WAN21: dict[str, Any] = {

@@ -150,7 +150,7 @@ class Autoencoder(nn.Module):
             Videos ``[B, 3, T, H, W]`` in order, together the whole.
         """
         tails: Tails | None = None
-        for piece in latent.split(num_frames, dim=2) if isinstance(latent, Tensor) else latent:
+        for piece in torch.split(latent, num_frames, dim=2) if isinstance(latent, Tensor) else latent:
             video, tails = self.decode_chunk(piece, tails, tile)
             yield video
 

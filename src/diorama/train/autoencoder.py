@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -187,7 +188,9 @@ def _convolution_flops(model: Autoencoder, video: Tensor) -> float:
 
 
 def _alike(clips: Sequence[Frames], count: int = 5) -> list[Frames]:
-    return [clip for clip in clips if clip.shape == clips[0].shape][:count]
+    """Return clips of the commonest size, so that they fit one sheet."""
+    common = Counter(clip.shape for clip in clips).most_common(1)[0][0]
+    return [clip for clip in clips if clip.shape == common][:count]
 
 
 def _pair(model: Autoencoder, clip: Frames) -> Iterator[Frames]:
