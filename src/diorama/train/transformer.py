@@ -208,8 +208,8 @@ class TransformerTask:
         data, scheduler = self.config.data, self.config.scheduler
         generator = runtime.generator((data.pack.seed * 1_000_003 + index + 1) % 2**63)
         draws = self.sampler.draw(index, max_tokens=data.max_tokens_per_clip)
-        # Clips of equal size must be neighbours to be attended in one call.
-        draws.sort(key=lambda draw: (draw.num_frames, self.grids[draw.index]))
+        # Clips of equal length must be neighbours to be attended in one call.
+        draws.sort(key=lambda draw: (draw.num_frames * math.prod(self.grids[draw.index][1:]), self.grids[draw.index]))
         patch = self.transformer.config.patch_size
         latents, times, texts = [], [], []
         for draw in draws:
