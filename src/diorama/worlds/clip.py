@@ -9,9 +9,9 @@ from torch import Tensor
 
 from diorama.worlds.cameras import Cameras, cameras
 from diorama.worlds.captions import Captions, caption
-from diorama.worlds.physics import Trajectory, simulate
+from diorama.worlds.physics import Trajectory
 from diorama.worlds.render import render
-from diorama.worlds.sample import Split, sample_scene
+from diorama.worlds.sample import Split, sample_world
 from diorama.worlds.scene import Scene
 
 __all__ = ["WorldClip", "make_clip"]
@@ -63,8 +63,8 @@ def make_clip(
         InputError: an argument is out of range.
         MissingExtraError: MuJoCo is not installed.
     """
-    scene = sample_scene(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps, num_bodies=num_bodies)
-    trajectory, shot = simulate(scene), cameras(scene)
+    scene, trajectory = sample_world(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps, num_bodies=num_bodies)
+    shot = cameras(scene)
     rendering = render(scene, trajectory, shot, device=device)
     return WorldClip(
         scene=scene,

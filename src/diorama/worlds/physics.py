@@ -152,7 +152,7 @@ def _start(scene: Scene, model: Any, data: Any) -> None:
     for index, body in enumerate(scene.bodies):
         joint = model.body_jntadr[index + 1]
         at = model.jnt_dofadr[joint]
-        vx, vy, vz = body.velocity
+        vx, vy, _ = body.velocity
         if body.motion == "swing":
             data.qvel[at] = math.hypot(vx, vy) / pendulum_length(scene)
             continue

@@ -60,11 +60,11 @@ def render(
     if samples < 1 or (chunk is not None and chunk < 1):
         raise InputError(f"{samples} samples in chunks of {chunk} rays cannot be traced; allowed is at least 1 of each")
     device = torch.device(device)
-    # 16k rays keep a dozen planes in a core's second-level cache; a GPU needs many rays to be busy
-    chunk = chunk or (16384 if device.type == "cpu" else 1 << 22)
     stage = build_stage(scene, trajectory, cameras, device)
     size = scene.width * scene.height
-    together = max(1, chunk // size) if device.type != "cpu" else 1
+    # 16k rays keep a dozen planes in a core's second-level cache, and rays of one frame are cheapest; a GPU needs many rays to be busy
+    chunk = chunk or (min(size, 16384) if device.type == "cpu" else 1 << 22)
+    together = max(1, chunk // size)
     frames = [torch.arange(f, min(f + together, scene.num_frames), device=device) for f in range(0, scene.num_frames, together)]
     parts = [_group(stage, group, samples, chunk) for group in frames]
     return Rendering(
@@ -78,7 +78,7 @@ def _group(stage: Stage, frames: Tensor, samples: int, chunk: int) -> Rendering:
     """Render some frames."""
     shape = (len(frames), stage.scene.height, stage.scene.width)
     pixels = torch.arange(frames.numel() * shape[1] * shape[2], device=frames.device)
-    parts = [trace(stage, _rays(stage, frames, part)) for part in pixels.split(chunk)]
+    parts = [trace(stage, _rays(stage, frames, part)) for part in torch.split(pixels, chunk)]
     distance = torch.cat([p.distance for p in parts])
     surface = torch.cat([p.surface for p in parts])
     color = _encode(parts)
@@ -100,7 +100,7 @@ def _smooth(stage: Stage, frames: Tensor, pixels: Tensor, samples: int, chunk: i
     offsets = torch.tensor(list(_offsets(samples)), device=pixels.device).repeat_interleave(len(pixels), 0)
     parts = [
         trace(stage, _rays(stage, frames, part, x, y))
-        for part, (x, y) in zip(every.split(chunk), (o.unbind(-1) for o in offsets.split(chunk)), strict=True)
+        for part, (x, y) in zip(torch.split(every, chunk), (o.unbind(-1) for o in torch.split(offsets, chunk)), strict=True)
     ]
     return _encode(parts).view(3, samples, -1).mean(1)
 

@@ -156,7 +156,7 @@ def _shadow(stage: Stage, solid: Solid, offset: Vec, blur: Plane, frame: int | T
 
 def _contact(solid: Solid, offset: Vec, height: Plane) -> Tensor:
     """Return the share of the sky in [0, 1] that a ball of the solid's size leaves to the floor below it."""
-    size = (solid.body.radius * solid.height) ** 0.5
+    size = math.sqrt(solid.body.radius * solid.height)
     x, y = _as_tensor(offset[0]), _as_tensor(offset[1])
     lift = height.clamp(min=size) if isinstance(height, Tensor) else max(height, size)
     inverse = torch.rsqrt(x * x + y * y + lift * lift)
