@@ -92,7 +92,7 @@ LIGHTING: dict[Light, Lighting] = {
         sun=(0.98, 0.60, 0.34), ambient=(0.30, 0.27, 0.31), bounce=0.6, elevation=0.42, horizon=(0.95, 0.52, 0.25), zenith=(0.22, 0.20, 0.42)
     ),
     "night": Lighting(
-        sun=(0.34, 0.39, 0.52), ambient=(0.12, 0.14, 0.21), bounce=0.5, elevation=0.85, horizon=(0.035, 0.055, 0.13), zenith=(0.006, 0.010, 0.035)
+        sun=(0.41, 0.43, 0.50), ambient=(0.14, 0.15, 0.20), bounce=0.5, elevation=0.85, horizon=(0.035, 0.055, 0.13), zenith=(0.006, 0.010, 0.035)
     ),
 }
 
