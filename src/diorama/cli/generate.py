@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
@@ -78,7 +79,8 @@ def run(arguments: Sequence[str]) -> None:
     options: Generate = parse(Generate, arguments, command="generate")
 
     def generate(pipeline: Pipeline, prompt: str, sampling: Options, progress: Callable[[str, int, int], None]) -> Clip:
-        return pipeline.generate(prompt, progress=progress, seconds=options.seconds, fps=options.fps, **sampling)
+        timed: Options = {**sampling, "seconds": options.seconds, "fps": options.fps}
+        return pipeline.generate(prompt, progress=progress, **timed)
 
     for clip, path in make(options, generate, Path("diorama.mp4")):
         from diorama.media import contact_sheet, save_image, thumbnail
@@ -133,6 +135,8 @@ def make(options: Sampling, generate: Make, default: Path) -> list[tuple[Clip, P
         seconds = time.perf_counter() - began
         path = save_clip(clip, numbered(output, i, options.variations))
         written.append((clip, path))
+        for note in json.loads(clip.metadata["diorama"]).get("notes", []):
+            print(f"note: {note}", file=sys.stderr)
         memory = peak_memory(pipeline.models.device) / 2**30
         print(f"{path}  seed {seed + i}  {clip.width}x{clip.height}, {clip.num_frames} frames  {seconds:.1f} s  peak memory {memory:.2f} GiB")
     return written

@@ -139,4 +139,4 @@ def held_out(color: str, shape: str) -> bool:
 
     One pair in ten is: every colour and every shape is seen in training, these pairs are not.
     """
-    return (list(COLORS).index(color) + 2 * SHAPES.index(shape)) % 10 == 4  # type: ignore[arg-type]
+    return (list(COLORS).index(color) + 2 * SHAPES.index(shape)) % 10 == 4

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diorama.cli import main
+from diorama.data import ShardSet
+from diorama.media import probe
+
+pytest.importorskip("mujoco", reason="MuJoCo is not installed")
+
+
+def test_preview_writes_a_clip_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["worlds", "preview", "--seed", "5", "--size", "64x48", "--seconds", "0.4", "--device", "cpu", "-o", str(tmp_path / "w.mp4")])
+    assert probe(tmp_path / "w.mp4").num_frames == 5
+    assert (tmp_path / "w-sheet.png").exists()
+    assert "dense: " in capsys.readouterr().out
+
+
+def test_render_fills_a_folder_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for count in ("1", "2"):
+        main(["worlds", "render", "--count", count, "--out", str(tmp_path / "w"), "--workers", "0"])
+    assert len(ShardSet(tmp_path / "w")) == 2
+    assert "2 clips" in capsys.readouterr().out
