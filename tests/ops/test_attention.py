@@ -58,3 +58,28 @@ def test_hidden_text_does_not_matter():
     full = cross_attention(query, key, value, (4,), mask)
     cut = cross_attention(query, key[:, :, :2], value[:, :, :2], (4,))
     torch.testing.assert_close(full, cut)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["written out", "fused"])
+def test_bf16_stays_within_rounding_with_gradients(kept, monkeypatch):
+    monkeypatch.setattr("diorama.ops.attention._KEPT_SCORES", 2**26 if kept else 0)
+    g = torch.Generator().manual_seed(4)
+    *inputs, weight = torch.randn(4, 14, 2, 16, generator=g)
+    half = [x.bfloat16() for x in inputs]
+    expected = grads(attention_plain, [x.float() for x in half], weight, (6, 6, 2))
+    for a, b in zip(grads(attention, half, weight, (6, 6, 2)), expected, strict=True):
+        assert (a.float() - b).abs().max() < 0.02 * b.abs().max()
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    inputs = [torch.randn(14, 2, 16, generator=g), *torch.randn(2, 2, 2, 3, 16, generator=g)]
+    half = [x.bfloat16() for x in inputs]
+    expected = grads(cross_attention_plain, [x.float() for x in half], weight, (7, 7), mask)
+    for a, b in zip(grads(cross_attention, half, weight, (7, 7), mask), expected, strict=True):
+        assert (a.float() - b).abs().max() < 0.02 * b.abs().max()
+
+
+def test_chunks_of_queries_equal_the_whole(monkeypatch):
+    g = torch.Generator().manual_seed(5)
+    q, k, v = torch.randn(3, 20, 2, 16, generator=g).bfloat16()
+    whole = attention(q, k, v, (10, 10))
+    monkeypatch.setattr("diorama.ops.attention._CHUNK_SCORES", 120)
+    torch.testing.assert_close(attention(q, k, v, (10, 10)), whole, atol=0.01, rtol=0.01)

@@ -41,17 +41,18 @@ def rope_table(positions: Tensor, head_dim: int, *, theta: float = 10000.0) -> T
     return torch.stack([angle.cos(), angle.sin()], dim=-1).float()
 
 
-def apply_rope(x: Tensor, table: Tensor) -> Tensor:
+def apply_rope(x: Tensor, table: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Turn queries or keys.
 
     Args:
         x: ``[L, N, K]``.
         table: ``[L, K / 2, 2]`` from `rope_table`.
+        dtype: Number format of the result; that of ``x`` if None.
 
     Returns:
-        ``[L, N, K]`` in the dtype of ``x``, computed in float32.
+        ``[L, N, K]``, computed in float32.
     """
-    result: Tensor = _Rotate.apply(x, torch.view_as_complex(table).unsqueeze(1))  # type: ignore[no-untyped-call]
+    result: Tensor = _Rotate.apply(x, torch.view_as_complex(table).unsqueeze(1), dtype or x.dtype)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -59,19 +60,20 @@ class _Rotate(torch.autograd.Function):
     """A rotation; its gradient is the rotation back, so nothing but the table is kept."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, turn: Tensor) -> Tensor:
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, turn: Tensor, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(turn)
-        return _turned(x, turn)
+        ctx.dtype = x.dtype  # type: ignore[attr-defined]
+        return _turned(x, turn, dtype)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
         (turn,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _turned(grads[0], turn.conj()), None
+        return _turned(grads[0], turn.conj(), ctx.dtype), None, None  # type: ignore[attr-defined]
 
 
-def _turned(x: Tensor, turn: Tensor) -> Tensor:
+def _turned(x: Tensor, turn: Tensor, dtype: torch.dtype) -> Tensor:
     pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
+    return torch.view_as_real(pairs * turn).flatten(-2).to(dtype)
 
 
 def apply_rope_plain(x: Tensor, table: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diorama.ops.attention import attention, cross_attention
+from diorama.ops.gelu import gelu
 from diorama.ops.rope import apply_rope
 from diorama.ops.spread import spread
+from diorama.ops.token_norm import rms_norm
 from diorama.transformer.config import TransformerConfig
 
 __all__ = ["Block", "Context", "modulated_norm"]
@@ -27,7 +29,7 @@ class Context:
     modulation: Tensor
     """``[R, 6, D]`` of shift, scale, gate for attention, then for the feed-forward."""
     rows: Tensor
-    """Row of the modulation of every token ``[L]``."""
+    """Row of the modulation of every group of g neighbouring tokens ``[L / g]``."""
     text_mask: Tensor | None
     """``[S, M]`` bool."""
     dtype: torch.dtype
@@ -35,7 +37,7 @@ class Context:
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """Return ``layer_norm(x) * scale + shift`` in the dtype of ``shift``; ``scale`` comes with its 1 added. All ``[L, D]``."""
+    """Return ``layer_norm(x) * scale + shift`` in the dtype of ``shift``; ``scale`` comes with its 1 added."""
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps).to(shift.dtype), scale)
 
 
@@ -56,24 +58,24 @@ class _Attention(nn.Module):
         return x.reshape(*x.shape[:-1], self.num_heads, -1)
 
     def normed(self, x: Tensor, norm: nn.RMSNorm) -> Tensor:
-        # A weight of another dtype than x would leave the fused kernel.
-        return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), self.eps)
+        return rms_norm(x, norm.weight, self.eps)
 
     def text(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values ``[S, N, M, K]`` of embedded text ``[S, M, D]``."""
-        key, value = self.normed(self.to_k(states), self.norm_k), self.to_v(states)
+        value = self.to_v(states)
+        key = self.normed(self.to_k(states), self.norm_k).to(value.dtype)
         return self.heads(key).transpose(1, 2), self.heads(value).transpose(1, 2)
 
     def within(self, x: Tensor, context: Context) -> Tensor:
         """Attend within every clip, ``[L, D]`` to ``[L, D]``."""
-        query = apply_rope(self.heads(self.normed(self.to_q(x), self.norm_q)), context.rope)
-        key = apply_rope(self.heads(self.normed(self.to_k(x), self.norm_k)), context.rope)
+        query = apply_rope(self.heads(self.normed(self.to_q(x), self.norm_q)), context.rope, context.dtype)
+        key = apply_rope(self.heads(self.normed(self.to_k(x), self.norm_k)), context.rope, context.dtype)
         out: Tensor = self.to_out[0](attention(query, key, self.heads(self.to_v(x)), context.lengths).flatten(1))
         return out
 
     def to_text(self, x: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
         """Attend to the clips' texts, ``[L, D]`` to ``[L, D]``."""
-        query = self.heads(self.normed(self.to_q(x), self.norm_q))
+        query = self.heads(self.normed(self.to_q(x), self.norm_q).to(context.dtype))
         out: Tensor = self.to_out[0](cross_attention(query, key, value, context.lengths, context.text_mask).flatten(1))
         return out
 
@@ -84,7 +86,7 @@ class _Gelu(nn.Module):
         self.proj = nn.Linear(in_features, out_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
+        return gelu(self.proj(x))
 
 
 class _FeedForward(nn.Module):
@@ -115,18 +117,19 @@ class Block(nn.Module):
         """Transform tokens.
 
         Args:
-            x: ``[L, D]``.
+            x: ``[L / g, g, D]`` float32: tokens in groups that share their modulation.
             key: Text keys ``[S, N, M, K]``.
             value: Text values ``[S, N, M, K]``.
             context: What all blocks share.
 
         Returns:
-            ``[L, D]``.
+            The shape of ``x``.
         """
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.scale_shift_table + context.modulation).unbind(1)
         rows = torch.cat([shift, scale + 1, gate, ffn_shift, ffn_scale + 1, ffn_gate], dim=1).to(context.dtype)
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = spread(rows, context.rows).chunk(6, dim=1)
-        x = x + gate * self.attn1.within(modulated_norm(x, shift, scale, self.eps), context)
-        x = x + self.attn2.to_text(self.norm2(x).to(context.dtype), key, value, context)
-        update: Tensor = self.ffn(modulated_norm(x, ffn_shift, ffn_scale, self.eps))
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = spread(rows, context.rows).unsqueeze(1).chunk(6, dim=2)
+        update: Tensor = self.attn1.within(modulated_norm(x, shift, scale, self.eps).flatten(0, 1), context)
+        x = x + gate * update.view_as(x)
+        x = x + self.attn2.to_text(self.norm2(x).to(context.dtype).flatten(0, 1), key, value, context).view_as(x)
+        update = self.ffn(modulated_norm(x, ffn_shift, ffn_scale, self.eps))
         return x + ffn_gate * update

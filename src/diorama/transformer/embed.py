@@ -39,13 +39,15 @@ def time_rows(times: Tensor, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         clips: Clip of every token ``[L]``.
 
     Returns:
-        Flow times ``[R]``, clips ``[R]`` and, for every token, its row ``[L]``.
+        Flow times ``[R]``, clips ``[R]``, and the row of every group of g neighbouring tokens ``[L / g]`` with the largest g
+        for which all of a group share their row (1 off the CPU, where finding it would wait for the device).
     """
     # Times lie in [0, 1], so two clips never share a key; float64 keeps float32 times apart.
     keys = clips * 2 + times.to(torch.float32 if times.device.type == "mps" else torch.float64)
     unique, rows = torch.unique(keys, return_inverse=True)
     member = torch.empty_like(unique, dtype=torch.long).scatter_(0, rows, torch.arange(len(rows), device=rows.device))
-    return times[member], clips[member], rows
+    group = math.gcd(*torch.unique_consecutive(rows, return_counts=True)[1].tolist()) if rows.device.type == "cpu" else 1
+    return times[member], clips[member], rows[::group]
 
 
 class _TwoLayers(nn.Module):

@@ -120,12 +120,13 @@ class Transformer(nn.Module):
         # The residual stream stays in float32: eight blocks of bf16 sums would round away small updates.
         x = F.linear(pack.tokens.to(weight.dtype), weight.permute(0, 2, 3, 4, 1).flatten(1), self.patch_embedding.bias).float()
         embedding, context = self._condition(pack, text, dtype)
+        x = x.view(len(context.rows), -1, config.hidden_size)
         for block, key, value in zip(self.blocks, text.keys, text.values, strict=True):
             x = block(x, key, value, context)
         shift, scale = (self.scale_shift_table + embedding[:, None]).unbind(1)
-        shift, scale = spread(torch.cat([shift, scale + 1], dim=1).to(dtype), context.rows).chunk(2, dim=1)
+        shift, scale = spread(torch.cat([shift, scale + 1], dim=1).to(dtype), context.rows).unsqueeze(1).chunk(2, dim=2)
         velocity: Tensor = self.proj_out(modulated_norm(x, shift, scale, config.eps))
-        return velocity.float()
+        return velocity.flatten(0, 1).float()
 
     def _condition(self, pack: Pack, text: TextCache, dtype: torch.dtype) -> tuple[Tensor, Context]:
         clips = torch.arange(pack.num_clips, device=pack.tokens.device)

@@ -1,0 +1,22 @@
+"""GELU: the tanh form, to rounding also where the exact form stands in for it."""
+
+from __future__ import annotations
+
+import torch
+
+from diorama.ops.gelu import gelu, gelu_plain
+
+
+def test_float32_is_the_tanh_form():
+    x = torch.linspace(-6, 6, 999)
+    assert torch.equal(gelu(x), gelu_plain(x))
+
+
+def test_bf16_stays_within_rounding_with_gradients():
+    a = torch.linspace(-6, 6, 999).bfloat16().requires_grad_()
+    b = a.detach().float().requires_grad_()
+    fast, plain = gelu(a), gelu_plain(b)
+    fast.sum().backward()
+    plain.sum().backward()
+    torch.testing.assert_close(fast.float(), plain, atol=6e-4, rtol=2**-8)
+    torch.testing.assert_close(a.grad.float(), b.grad, atol=4e-3, rtol=2**-7)
