@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diorama.train.lessons import THESAURUS, described_scene, exchange, pairs
@@ -11,6 +11,7 @@ from diorama.worlds.captions import RESERVED, SYNONYMS, caption
 SEEDS = st.integers(0, 2**32)
 
 
+@settings(deadline=None, max_examples=40)
 @given(SEEDS)
 def test_undoing_the_swaps_gives_the_caption_back(seed: int) -> None:
     text = caption(described_scene(seed), seed).dense
@@ -21,6 +22,7 @@ def test_undoing_the_swaps_gives_the_caption_back(seed: int) -> None:
     assert undone == text == pair.teacher
 
 
+@settings(deadline=None, max_examples=40)
 @given(SEEDS)
 def test_both_phrases_of_a_swap_name_the_same_value(seed: int) -> None:
     text = caption(described_scene(seed), seed).short

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diorama.errors import InputError
@@ -149,6 +149,7 @@ def test_mirroring_exchanges_left_and_right_only() -> None:
             assert {mirror_caption(p) for p in table["camera"][f"{move}_left"]} == set(table["camera"][f"{move}_right"])
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(alphabet="lefright LEFRIGHTward-,.s", max_size=60))
 def test_mirroring_twice_gives_the_text_back(text: str) -> None:
     assert mirror_caption(mirror_caption(text)) == text
