@@ -46,6 +46,8 @@ class Render:
     """Number of the run, 0 to 9; runs share no scene."""
     split: Literal["train", "held_out", "any"] = "train"
     """train leaves held-out combinations of colour and shape out, held_out has one in every clip."""
+    sizes: Literal["all", "small"] = "all"
+    """all mixes areas of about 96 x 96 and 128 x 128 pixels in five aspect ratios each; small has the former only."""
     workers: int | None = None
     """Processes; one per core if left out."""
 
@@ -90,7 +92,7 @@ def _preview(arguments: Sequence[str]) -> None:
 
 def _render(arguments: Sequence[str]) -> None:
     options: Render = parse(Render, arguments, command="worlds render")
-    from diorama.data.worlds import render_shards
+    from diorama.data.worlds import MIXTURE, SMALL_MIXTURE, render_shards
 
     with progress_bar() as progress:
         report = render_shards(
@@ -98,6 +100,7 @@ def _render(arguments: Sequence[str]) -> None:
             options.count,
             seed=options.seed,
             split=options.split,
+            mixture=SMALL_MIXTURE if options.sizes == "small" else MIXTURE,
             workers=options.workers,
             progress=lambda done, total: progress("rendering", done, total),
         )

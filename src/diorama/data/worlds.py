@@ -26,7 +26,7 @@ from diorama.config import to_dict
 from diorama.data.shards import Sample, cannot_write, shard_names, write_shard
 from diorama.errors import DataError
 
-__all__ = ["MIXTURE", "RenderReport", "Share", "clip_plan", "render_sample", "render_shards"]
+__all__ = ["MIXTURE", "SMALL_MIXTURE", "RenderReport", "Share", "clip_plan", "render_sample", "render_shards"]
 
 Split = Literal["train", "held_out", "any"]
 CLIPS_PER_SHARD = 32
@@ -51,8 +51,10 @@ class Share:
 
 _SMALL = ((96, 96), (128, 80), (80, 128), (112, 80), (80, 112))
 _LARGE = ((128, 128), (176, 96), (96, 176), (160, 112), (112, 160))
+SMALL_MIXTURE = tuple(Share(weight=0.55 / 10, width=w, height=h, num_frames=frames) for w, h in _SMALL for frames in (17, 33))
+"""Areas of about 96 x 96 only: cheap clips for a first phase of training."""
 MIXTURE: tuple[Share, ...] = (
-    *(Share(weight=0.55 / 10, width=w, height=h, num_frames=frames) for w, h in _SMALL for frames in (17, 33)),
+    *SMALL_MIXTURE,
     *(Share(weight=0.45 / 5, width=w, height=h, num_frames=33) for w, h in _LARGE),
 )
 """55 % of clips have an area of about 96 x 96, half of them 17 frames long; 45 % have about 128 x 128."""
@@ -156,6 +158,8 @@ def render_shards(
     settings = _Settings(seed=seed, split=split, fps=fps, mixture=mixture)
     with _locked(folder):
         _check_settings(folder, settings)
+        for left in folder.glob(".shard-*"):  # of a run that was killed
+            left.unlink(missing_ok=True)
         sizes = [min(CLIPS_PER_SHARD, count - first) for first in range(0, count, CLIPS_PER_SHARD)]
         finished = {name: _num_samples(folder, name) for name in shard_names(folder)}
         wanted = [i for i, size in enumerate(sizes) if finished.get(f"shard-{i:05d}", 0) < size]
