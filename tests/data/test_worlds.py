@@ -3,6 +3,8 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,11 +93,35 @@ def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
     render_shards(tmp_path / "killed", 6, mixture=TINY, workers=0)
     (tmp_path / "killed/shard-00001.index.json").unlink()  # as if killed between tar and index
     (tmp_path / "killed/shard-00001.tar").write_bytes(b"half")
-    (tmp_path / "killed/shard-00002.tar").unlink()
+    (tmp_path / "killed/shard-00002.tar").rename(tmp_path / "killed/.shard-00002.tar.99999")
     done: list[int] = []
     report = render_shards(tmp_path / "killed", 6, mixture=TINY, workers=0, progress=lambda a, b: done.append(a))
     assert (report.clips, report.kept, done) == (4, 2, [2, 4, 6])
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_killed_process_is_replaced_while_shards_get_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[list[int]] = []
+
+    def pool(folder: Path, settings: object, shards: dict[int, int], workers: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        tries.append(sorted(shards))
+        yield min(shards), (32, 32)
+        if len(tries) < 3:
+            raise BrokenProcessPool
+
+    monkeypatch.setattr(worlds, "_run_pool", pool)
+    assert render_shards(tmp_path, 96, mixture=TINY, workers=2).clips == 96
+    assert tries == [[0, 1, 2], [1, 2], [2]]
+
+
+def test_processes_that_are_always_killed_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pool(*_: object) -> Iterator[tuple[int, tuple[int, int]]]:
+        raise BrokenProcessPool
+        yield
+
+    monkeypatch.setattr(worlds, "_run_pool", pool)
+    with pytest.raises(DataError, match="a rendering process was killed"):
+        render_shards(tmp_path, 96, mixture=TINY, workers=2)
 
 
 @pytest.mark.usefixtures("quick")

@@ -13,8 +13,8 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -226,16 +226,27 @@ def _run(folder: Path, settings: _Settings, shards: list[tuple[int, int]], worke
         for number, size in shards:
             yield _render_shard(folder, settings, number, size)
         return
-    context = multiprocessing.get_context("spawn")
-    with _one_thread_each(), ProcessPoolExecutor(min(workers, max(1, len(shards))), context, _start_worker, (os.getpid(),)) as pool:
-        waiting: set[Future[tuple[int, int]]] = {pool.submit(_render_shard, folder, settings, number, size) for number, size in shards}
+    waiting = dict(shards)
+    while waiting:
+        before = len(waiting)
         try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise DataError("a rendering process was killed, perhaps for lack of memory; run the same command again with fewer workers") from error
+            for number, result in _run_pool(folder, settings, waiting, workers):
+                del waiting[number]
+                yield result
+        except BrokenProcessPool as error:  # one process was killed, which stops its siblings: go on while shards get done
+            if len(waiting) == before:
+                raise DataError(
+                    "a rendering process was killed, perhaps for lack of memory; run the same command again with fewer workers"
+                ) from error
+
+
+def _run_pool(folder: Path, settings: _Settings, shards: Mapping[int, int], workers: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(shards)), context, _start_worker, (os.getpid(),)) as pool:
+        try:
+            futures = {pool.submit(_render_shard, folder, settings, number, size): number for number, size in shards.items()}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
