@@ -23,6 +23,7 @@ def test_round_trip_in_one_file(tmp_path: Path) -> None:
     assert loaded.keys() == tensors().keys()
     assert all(torch.equal(loaded[k], v) for k, v in tensors().items())
     assert json.loads((tmp_path / "m/config.json").read_text()) == {"a": 1}
+    assert (tmp_path / "m/model.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 def test_round_trip_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,8 @@ def save_folder(
         _write_shards(fresh, tensors, stem, dict(metadata or {}))
         (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         fresh.chmod(0o755)
+        for file in fresh.iterdir():
+            file.chmod(0o644)  # safetensors writes files that only their owner can read
         old = folder.with_name(f".{folder.name}-old-{os.getpid()}")
         if folder.exists():
             folder.rename(old)
