@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from diorama.errors import CheckpointError, ConfigError
-from diorama.train.ema import Ema
 from diorama.train.optim import MuonAdamW, OptimConfig
 
 
@@ -119,19 +118,3 @@ def test_state_of_another_model_is_refused() -> None:
 def test_impossible_settings_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         OptimConfig(**values)  # type: ignore[arg-type]
-
-
-def test_the_average_forgets_the_start_and_then_trails() -> None:
-    module = nn.Linear(2, 2, bias=False)
-    ema = Ema(module, 0.99)
-    with torch.no_grad():
-        module.weight.fill_(1.0)
-    for step in range(20):
-        ema.update(module, step)
-    assert torch.allclose(ema.module.weight, module.weight, atol=1e-3)
-    before = ema.module.weight.clone()
-    with torch.no_grad():
-        module.weight.fill_(2.0)
-    ema.update(module, 100_000)
-    assert torch.allclose(ema.module.weight - before, 0.01 * (2.0 - before))
-    assert not ema.module.weight.requires_grad

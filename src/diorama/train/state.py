@@ -92,10 +92,11 @@ def resume(folder: Path, module: nn.Module, average: nn.Module, optimizer: MuonA
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optim": {}}
     for key, value in tensors.items():
         prefix, _, name = key.partition(".")
-        parts[prefix][name] = value
+        parts.setdefault(prefix, {})[name] = value
+    known = len(parts) == 3
     for target, part in ((module, "model"), (average, "ema")):
         expected = {name: value.shape for name, value in target.state_dict().items()}
-        if expected != {name: value.shape for name, value in parts[part].items()}:
+        if not known or expected != {name: value.shape for name, value in parts[part].items()}:
             raise CheckpointError(
                 f"checkpoint {newest} is of another model than the config; resume with the run's own config, or start in another folder"
             )
