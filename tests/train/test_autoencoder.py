@@ -106,6 +106,31 @@ def test_a_run_learns_and_leaves_a_folder_that_loads(tmp_path: Path) -> None:
     assert {"loss", "l1", "gradient", "kl", "psnr"} <= set(lines[0])
 
 
+def test_decoder_only_keeps_the_latents(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    start = Autoencoder(dataclasses.replace(MODEL, latents_mean=(0.1,) * 4, latents_std=(0.5,) * 4))
+    start.save(tmp_path / "start")
+    write_shards(tmp_path / "shards", 4)
+    settings = dataclasses.replace(
+        config(tmp_path / "shards", sample_steps=0), start=tmp_path / "start", decoder_only=True, crops=dataclasses.replace(CROPS, sides=(16,))
+    )
+    model = Autoencoder.load(train(settings, tmp_path / "run", torch.device("cpu")).folder)
+    assert model.config == start.config
+    half = start.half().float().state_dict()
+    kept = {name: torch.equal(value, half[name]) for name, value in model.state_dict().items()}
+    assert all(same for name, same in kept.items() if name.startswith(("encoder.", "quant_conv.")))
+    assert not any(same for name, same in kept.items() if name.startswith(("decoder.", "post_quant_conv.")) and name.endswith("weight"))
+
+
+def test_start_of_another_graph(tmp_path: Path) -> None:
+    Autoencoder(dataclasses.replace(MODEL, widths=(8, 8, 12))).save(tmp_path / "start")
+    write_shards(tmp_path / "shards", 4)
+    with pytest.raises(ConfigError, match="another graph"):
+        train(dataclasses.replace(config(tmp_path / "shards"), start=tmp_path / "start"), tmp_path / "run", torch.device("cpu"))
+    with pytest.raises(ConfigError, match="decoder_only needs start"):
+        dataclasses.replace(config(), decoder_only=True)
+
+
 def test_loss_falls(task: AutoencoderTask) -> None:
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-2)
     batch, values = task.batch(3), []

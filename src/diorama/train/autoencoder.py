@@ -67,6 +67,10 @@ class AutoencoderTraining:
     """Folder of shards."""
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     """The network; the statistics of its latents are measured at the end."""
+    start: Path | None = None
+    """Folder of an autoencoder of the same graph to start from; random weights if None."""
+    decoder_only: bool = False
+    """Train the decoder of ``start`` and keep its encoder and statistics, so that a transformer trained on its latents stays valid."""
     crops: CropConfig = field(default_factory=CropConfig)
     """Batches."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -77,6 +81,8 @@ class AutoencoderTraining:
     """Learning rates."""
 
     def __post_init__(self) -> None:
+        if self.decoder_only and self.start is None:
+            raise ConfigError("decoder_only needs start, the folder of the autoencoder whose encoder is kept")
         stride = self.model.stride
         if any(side % stride.space for side in self.crops.sides) or any((length - 1) % stride.time for length in self.crops.lengths):
             raise ConfigError(
@@ -141,7 +147,7 @@ class AutoencoderTask:
         """Return crops, latent cells, and operations, counted on one crop of every new shape."""
         shape, stride = tuple(batch.shape), self.config.model.stride
         if shape not in self._flops:
-            self._flops[shape] = 3.0 * shape[0] * _convolution_flops(self.model, _to_video(batch[:1], self.model.latents_mean.device))
+            self._flops[shape] = shape[0] * _convolution_flops(self.model, _to_video(batch[:1], self.model.latents_mean.device))
         cells = shape[0] * (1 + (shape[1] - 1) // stride.time) * (shape[2] // stride.space) ** 2
         return Work(samples=shape[0], tokens=cells, flops=self._flops[shape])
 
@@ -161,8 +167,11 @@ class AutoencoderTask:
     def export(self, module: nn.Module, folder: Path) -> None:
         """Measure the latents and write the folder in fp16."""
         assert isinstance(module, Autoencoder)
-        mean, std = latent_statistics(module, self.clips[:STATISTICS_CLIPS])
-        model = Autoencoder(dataclasses.replace(module.config, latents_mean=mean, latents_std=std))
+        config = module.config
+        if not self.config.decoder_only:
+            mean, std = latent_statistics(module, self.clips[:STATISTICS_CLIPS])
+            config = dataclasses.replace(config, latents_mean=mean, latents_std=std)
+        model = Autoencoder(config)
         model.load_state_dict(module.state_dict())
         model.half().save(folder)
 
@@ -173,12 +182,12 @@ def _to_video(batch: Tensor, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def _convolution_flops(model: Autoencoder, video: Tensor) -> float:
-    """Return the operations of all convolutions in coding and decoding a video once; the rest is small."""
+    """Return the operations of all convolutions in coding and decoding a video, three times where they are trained; the rest is small."""
     counts: list[float] = []
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d | nn.Conv3d)
-        counts.append(2.0 * output.numel() * module.weight[0].numel())
+        counts.append((6.0 if module.weight.requires_grad else 2.0) * output.numel() * module.weight[0].numel())
 
     hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
     model.reconstruct(model.moments(video)[0])
@@ -262,6 +271,21 @@ def read_clips(
     return clips, [shards.frames(count + i) for i in range(config.held_out)], count
 
 
+def _model(config: AutoencoderTraining) -> Autoencoder:
+    if config.start is None:
+        return Autoencoder(config.model)
+    model = Autoencoder.load(config.start).train()
+    if dataclasses.replace(model.config, latents_mean=None, latents_std=None) != dataclasses.replace(
+        config.model, latents_mean=None, latents_std=None
+    ):
+        raise ConfigError(
+            f"the autoencoder in {config.start} has another graph than the config's model; copy the fields of its config.json to [model]"
+        )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not (config.decoder_only and name.startswith(("encoder.", "quant_conv."))))
+    return model
+
+
 def train(config: AutoencoderTraining, folder: Path, device: torch.device, *, progress: Callable[[int, int], None] | None = None) -> Result:
     """Train an autoencoder on shards and write how well the exported folder keeps held-out clips to ``reconstruction.json``.
 
@@ -273,10 +297,11 @@ def train(config: AutoencoderTraining, folder: Path, device: torch.device, *, pr
 
     Raises:
         DataError: the shards hold no clips, or none large enough.
+        ConfigError: ``start`` holds another graph.
     """
     clips, held_out, total = read_clips(config.data, config.crops, config.train.seed, progress)
     torch.manual_seed(config.train.seed)
-    task = AutoencoderTask(Autoencoder(config.model), clips, held_out, config)
+    task = AutoencoderTask(_model(config), clips, held_out, config)
     task.total = total
     result = run(task, config.train, folder, device, optim=config.optim)
     report = measure(Autoencoder.load(result.folder).to(device), held_out)
