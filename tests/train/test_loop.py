@@ -104,6 +104,20 @@ def test_stopped_and_resumed_equals_never_stopped(tmp_path: Path, accumulate: in
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_parts_side_by_side_equal_one_after_the_other(tmp_path: Path) -> None:
+    alone, beside = tmp_path / "alone", tmp_path / "beside"
+    train(alone, accumulate=2)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        train(beside, accumulate=2)
+    finally:
+        torch.set_num_threads(before)
+    assert losses(alone) == losses(beside)
+    first, second = (checkpoint.load_tensors(state.checkpoints(folder)[-1]) for folder in (alone, beside))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
 CHILD = """
 import sys, importlib.util
 from pathlib import Path
