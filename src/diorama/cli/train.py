@@ -61,8 +61,8 @@ def _autoencoder(path: Path, overrides: Sequence[str], folder: Path, device: tor
 
     config = load_toml(AutoencoderTraining, path, overrides)
     with progress_bar() as progress:
-        result = train(config, folder, device, progress=lambda done, total: progress("reading", done, total))
-    print(result)
+        train(config, folder, device, progress=lambda done, total: progress("reading", done, total))
+    print(f"held-out clips: {(folder / 'reconstruction.json').read_text(encoding='utf-8')}")
 
 
 def _latents(path: Path, overrides: Sequence[str], folder: Path, device: torch.device) -> None:
@@ -76,10 +76,13 @@ def _latents(path: Path, overrides: Sequence[str], folder: Path, device: torch.d
 
 
 def _transformer(path: Path, overrides: Sequence[str], folder: Path, device: torch.device) -> None:
+    from diorama.cli.progress import progress_bar
     from diorama.config import load_toml
     from diorama.train.transformer import TransformerTrainConfig, train_transformer
 
-    print(train_transformer(load_toml(TransformerTrainConfig, path, overrides), folder, device))
+    config = load_toml(TransformerTrainConfig, path, overrides)
+    with progress_bar() as progress:
+        train_transformer(config, folder, device, progress=lambda done, total: progress("encoding", done, total))
 
 
 def _text(path: Path, overrides: Sequence[str], folder: Path, device: torch.device) -> None:
@@ -94,7 +97,7 @@ def _judge(path: Path, overrides: Sequence[str], folder: Path, device: torch.dev
     from diorama.config import load_toml
     from diorama.train.judge import JudgeTraining, train
 
-    print(train(load_toml(JudgeTraining, path, overrides), folder, device))
+    train(load_toml(JudgeTraining, path, overrides), folder, device)
 
 
 _TRAIN: dict[str, Callable[[Path, Sequence[str], Path, torch.device], None]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -270,13 +270,16 @@ class TransformerTask:
         write_index(folder, self.config.scheduler)
 
 
-def train_transformer(config: TransformerTrainConfig, folder: Path, device: torch.device) -> Result:
+def train_transformer(
+    config: TransformerTrainConfig, folder: Path, device: torch.device, *, progress: Callable[[int, int], None] | None = None
+) -> Result:
     """Train a transformer, first encoding what the latent cache lacks; see ``loop.run`` for what is written.
 
     Args:
         config: The run.
         folder: Where it is written.
         device: Where to compute.
+        progress: Called with clips in the cache and in all, while it is filled.
 
     Raises:
         DataError: the training set is empty or damaged.
@@ -284,7 +287,7 @@ def train_transformer(config: TransformerTrainConfig, folder: Path, device: torc
         TrainingError: see ``loop.run``.
     """
     encoders = load_encoders(config.autoencoder, config.text_encoder, device)
-    cache = open_cache(config.data.shards, config.data.cache, encoders, config.data.encode)
+    cache = open_cache(config.data.shards, config.data.cache, encoders, config.data.encode, progress=progress)
     transformer = Transformer(config.model) if config.init is None else Transformer.load(config.init)
     channels = encoders.autoencoder.config.latent_channels
     if transformer.config.in_channels != channels:
