@@ -28,7 +28,7 @@ __all__ = ["Generate", "Sampling", "make", "numbered", "run"]
 class Sampling:
     """Options that video and image generation share."""
 
-    prompt: tyro.conf.Positional[str]
+    prompt: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROMPT")]
     """What to show."""
     size: str = "128x128"
     """Width x height in pixels: multiples of 16, between 3:1 and 1:3."""

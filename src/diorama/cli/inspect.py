@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -18,7 +19,7 @@ __all__ = ["Inspect", "run"]
 class Inspect:
     """Show what a video or image file is and how it was made."""
 
-    file: tyro.conf.Positional[Path]
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """Video or image file."""
     as_json: bool = False
     """Print JSON instead of lines."""
