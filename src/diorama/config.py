@@ -126,7 +126,7 @@ def override(values: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, A
     Raises:
         ConfigError: an argument is not of the form ``--key value``.
     """
-    merged: dict[str, Any] = {key: value for key, value in values.items()}
+    merged: dict[str, Any] = dict(values)
     pending = [part for argument in arguments for part in (argument.split("=", 1) if argument.startswith("--") else [argument])]
     while pending:
         key = pending.pop(0)
