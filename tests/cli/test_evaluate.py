@@ -17,7 +17,8 @@ def test_reconstruction_prints_its_table(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_prompt_prints_its_table_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["evaluate", "prompt", "--prompts", "2", "--seeds", "1", "--limit", "1", "--steps", "1", "--device", "cpu", "--out", str(tmp_path / "e")]
+    command = ["evaluate", "prompt", "--prompts", "2", "--seeds", "1", "--limit", "1", "--steps", "1", "--device", "cpu"]
+    command += ["--out", str(tmp_path / "e")]
     main(command)
     first = capsys.readouterr().out
     main(command)

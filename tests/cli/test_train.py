@@ -17,7 +17,7 @@ def test_help_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'train.stepz'; did you mean 'steps'"):
+    with pytest.raises(ConfigError, match=r"'train\.stepz'; did you mean 'steps'"):
         run(["autoencoder", str(CONFIGS / "autoencoder.toml"), "--out", str(tmp_path), "--train.stepz", "3"])
 
 
