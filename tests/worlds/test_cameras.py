@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from diorama.worlds.cameras import cameras
-from diorama.worlds.scene import CAMERA_MOVES, Body, Camera, CameraMove, Scene
+from diorama.worlds.scene import CAMERA_MOVES, CameraMove, Scene
 
-BODY = Body(
-    shape="sphere",
-    color="red",
-    size="medium",
-    radius=0.4,
-    finish="matte",
-    motion="rest",
-    direction="none",
-    partner=None,
-    position=(0, 0, 0.4),
-    yaw=0,
-    velocity=(0, 0, 0),
-)
+Shot = Callable[..., Scene]
 
 
-def shot(move: CameraMove, *, amount: float = 0.5, azimuth: float = 0.3, width: int = 160, height: int = 96) -> Scene:
-    camera = Camera(move=move, target=(0.2, -0.1, 0.5), distance=4.0, azimuth=azimuth, elevation=0.3, amount=amount, field_of_view=0.8)
-    return Scene(
-        bodies=(BODY,),
-        floor="concrete",
-        floor_color=(0.6, 0.6, 0.6),
-        backdrop="open",
-        light="day",
-        sun_azimuth=0,
-        camera=camera,
-        width=width,
-        height=height,
-        num_frames=9,
-        fps=12.0,
-        seed=0,
-    )
+@pytest.fixture
+def shot(make_scene: Shot) -> Shot:
+    plain = {"target": (0.2, -0.1, 0.5), "azimuth": 0.3, "amount": 0.5, "width": 160, "height": 96, "num_frames": 9}
+    return lambda move, **changes: make_scene(move=move, **(plain | changes))
 
 
 def project(scene: Scene, point: tuple[float, float, float]) -> torch.Tensor:
@@ -53,12 +30,12 @@ def project(scene: Scene, point: tuple[float, float, float]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("move", CAMERA_MOVES)
-def test_first_frame_looks_at_the_target_from_the_distance(move: CameraMove) -> None:
+def test_first_frame_looks_at_the_target_from_the_distance(move: CameraMove, shot: Shot) -> None:
     scene = shot(move)
     torch.testing.assert_close(project(scene, scene.camera.target)[0], torch.tensor([80.0, 48.0, 4.0]), atol=1e-3, rtol=0)
 
 
-def test_a_known_camera_projects_a_known_point() -> None:
+def test_a_known_camera_projects_a_known_point(shot: Shot) -> None:
     """From (0.2, -0.1 - 4 cos 0.3, 0.5 + 4 sin 0.3), a point 1 m right of the target is f / 4 pixels right of the centre."""
     scene = shot("static", azimuth=0.0)
     focal = 48 / math.tan(0.4)
@@ -68,7 +45,7 @@ def test_a_known_camera_projects_a_known_point() -> None:
     assert (x, y, depth) == pytest.approx((80, 48 - focal * math.cos(0.3) / (4 - math.sin(0.3)), 4 - math.sin(0.3)), abs=1e-3)
 
 
-def test_rotations_are_proper() -> None:
+def test_rotations_are_proper(shot: Shot) -> None:
     for move in CAMERA_MOVES:
         rotation = cameras(shot(move)).world_to_camera[:, :3, :3]
         torch.testing.assert_close(rotation @ rotation.transpose(1, 2), torch.eye(3).expand(9, 3, 3), atol=1e-5, rtol=0)
@@ -86,14 +63,14 @@ def test_rotations_are_proper() -> None:
         ("dolly_out", 2, 1),
     ],
 )
-def test_moves_shift_the_target_the_right_way(move: CameraMove, axis: int, sign: int) -> None:
+def test_moves_shift_the_target_the_right_way(move: CameraMove, axis: int, sign: int, shot: Shot) -> None:
     scene = shot(move)
     seen = project(scene, scene.camera.target)[:, axis] * sign
     assert (seen.diff() > 0).all()
 
 
 @pytest.mark.parametrize(("move", "sign"), [("orbit_left", -1), ("orbit_right", 1)])
-def test_an_orbit_travels_to_its_own_side_at_one_distance(move: CameraMove, sign: int) -> None:
+def test_an_orbit_travels_to_its_own_side_at_one_distance(move: CameraMove, sign: int, shot: Shot) -> None:
     scene = shot(move)
     matrices = cameras(scene).world_to_camera
     eyes = -(matrices[:, :3, :3].transpose(1, 2) @ matrices[:, :3, 3:])[..., 0]
@@ -106,7 +83,7 @@ def test_an_orbit_travels_to_its_own_side_at_one_distance(move: CameraMove, sign
 
 
 @pytest.mark.parametrize(("move", "sign"), [("crane_up", 1), ("crane_down", -1)])
-def test_a_crane_rises_by_its_amount_and_keeps_the_target(move: CameraMove, sign: int) -> None:
+def test_a_crane_rises_by_its_amount_and_keeps_the_target(move: CameraMove, sign: int, shot: Shot) -> None:
     scene = shot(move)
     matrices = cameras(scene).world_to_camera
     eyes = -(matrices[:, :3, :3].transpose(1, 2) @ matrices[:, :3, 3:])[..., 0]
@@ -114,7 +91,7 @@ def test_a_crane_rises_by_its_amount_and_keeps_the_target(move: CameraMove, sign
     torch.testing.assert_close(project(scene, scene.camera.target)[:, :2], torch.tensor([80.0, 48.0]).expand(9, 2), atol=2e-3, rtol=0)
 
 
-def test_a_still_uses_the_first_camera() -> None:
+def test_a_still_uses_the_first_camera(shot: Shot) -> None:
     scene = shot("orbit_left")
     still = cameras(dataclasses.replace(scene, num_frames=1))
     torch.testing.assert_close(still.world_to_camera[0], cameras(scene).world_to_camera[0])

@@ -13,7 +13,7 @@ from diorama.worlds.captions import RESERVED, SYNONYMS, caption, mirror_caption,
 from diorama.worlds.scene import CAMERA_MOVES, COLORS, FINISHES, FLOORS, LIGHTS, MOTIONS, SHAPES, SIZES, Body, Camera, Scene
 
 
-def make_scene(seed: int) -> Scene:
+def draw_scene(seed: int) -> Scene:
     draw = random.Random(seed)
     count = draw.randint(1, 4)
     bodies = []
@@ -58,7 +58,7 @@ def says(text: str, phrases: tuple[str, ...]) -> bool:
 
 def test_every_body_is_named_in_both_captions() -> None:
     for seed in range(150):
-        scene = make_scene(seed)
+        scene = draw_scene(seed)
         for text in (caption(scene, seed).dense, caption(scene, seed).short):
             for body in scene.bodies:
                 pairs = tuple(f"{c} {s}" for c in SYNONYMS["color"][body.color] for s in SYNONYMS["shape"][body.shape])
@@ -67,7 +67,7 @@ def test_every_body_is_named_in_both_captions() -> None:
 
 def test_the_dense_caption_names_floor_light_motion_and_camera() -> None:
     for seed in range(150):
-        scene = make_scene(seed)
+        scene = draw_scene(seed)
         text = caption(scene, seed).dense
         assert says(text, SYNONYMS["floor"][scene.floor])
         assert says(text, SYNONYMS["light"][scene.light])
@@ -80,7 +80,7 @@ def test_the_dense_caption_names_floor_light_motion_and_camera() -> None:
 
 
 def test_partners_are_named_with_directions() -> None:
-    scene = make_scene(0)
+    scene = draw_scene(0)
     mover = replace(scene.bodies[0], motion="pass_behind", direction="right", partner=1, shape="sphere", color="red")
     other = replace(scene.bodies[0], motion="rest", direction="none", partner=None, shape="box", color="blue")
     scene = replace(scene, bodies=(mover, other))
@@ -92,7 +92,7 @@ def test_partners_are_named_with_directions() -> None:
 
 def test_captions_never_use_reserved_words() -> None:
     reserved = {phrase for values in RESERVED.values() for phrases in values.values() for phrase in phrases}
-    said = [text for seed in range(300) for text in (caption(make_scene(seed), seed).dense, caption(make_scene(seed), seed).short)]
+    said = [text for seed in range(300) for text in (caption(draw_scene(seed), seed).dense, caption(draw_scene(seed), seed).short)]
     for text in said:
         assert not says(text, tuple(reserved)), text
 
@@ -100,7 +100,7 @@ def test_captions_never_use_reserved_words() -> None:
 def test_paraphrases_use_other_words_for_colours_and_shapes() -> None:
     own = tuple(w for key in ("shape", "size", "finish") for phrases in SYNONYMS[key].values() for w in phrases)
     for seed in range(100):
-        scene = make_scene(seed)
+        scene = draw_scene(seed)
         text = paraphrase(scene, seed).dense
         assert not says(text, own), text
         for body in scene.bodies:
@@ -119,14 +119,14 @@ def test_tables_have_the_same_keys_and_disjoint_phrases() -> None:
 
 
 def test_captions_repeat_with_the_seed_and_vary_without() -> None:
-    scene = make_scene(3)
+    scene = draw_scene(3)
     assert caption(scene, 5) == caption(scene, 5)
     assert len({caption(scene, seed).dense for seed in range(20)}) > 15
 
 
 def test_sentences_are_well_formed() -> None:
     for seed in range(100):
-        text = caption(make_scene(seed), seed).dense
+        text = caption(draw_scene(seed), seed).dense
         assert text[0].isupper()
         assert text.endswith(".")
         assert "  " not in text
@@ -136,7 +136,7 @@ def test_sentences_are_well_formed() -> None:
 
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(InputError, match="-1"):
-        caption(make_scene(0), -1)
+        caption(draw_scene(0), -1)
 
 
 def test_mirroring_exchanges_left_and_right_only() -> None:

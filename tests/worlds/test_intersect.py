@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import mujoco
 import numpy as np
 import pytest
 import torch
 
-from diorama.worlds.cameras import cameras
 from diorama.worlds.intersect import candidates, hit_solid, hit_walls, silhouette_depth
-from diorama.worlds.physics import Trajectory
-from diorama.worlds.scene import SHAPES, Body, Camera, Scene, Shape
+from diorama.worlds.scene import SHAPES, Body, Scene, Shape
 from diorama.worlds.solids import half_height
-from diorama.worlds.stage import Rays, Stage, build_stage
+from diorama.worlds.stage import Rays, Stage
 
 CENTER = (0.3, -0.2, 1.1)
 TURN = np.array([0.8, 0.3, -0.4, 0.33])
@@ -22,42 +21,17 @@ TURN = TURN / np.linalg.norm(TURN)
 RADIUS = 0.5
 
 
-def stage_of(shape: Shape) -> Stage:
-    body = Body(
-        shape=shape,
-        color="red",
-        size="medium",
-        radius=RADIUS,
-        finish="matte",
-        motion="rest",
-        direction="none",
-        partner=None,
-        position=CENTER,
-        yaw=0,
-        velocity=(0, 0, 0),
-    )
-    scene = Scene(
-        bodies=(body,),
-        floor="wood",
-        floor_color=(0.5, 0.5, 0.5),
-        backdrop="open",
-        light="day",
-        sun_azimuth=0.9,
-        camera=Camera(move="static", target=(0, 0, 0.5), distance=5, azimuth=0, elevation=0.3, amount=0, field_of_view=0.8),
-        width=32,
-        height=32,
-        num_frames=1,
-        fps=12.0,
-        seed=0,
-    )
-    poses = Trajectory(positions=torch.tensor([[CENTER]]), quaternions=torch.tensor(TURN).float().view(1, 1, 4), contacts=())
-    return build_stage(scene, poses, cameras(scene), torch.device("cpu"))
+MakeRays = Callable[..., Rays]
+StageOf = Callable[[Shape], Stage]
 
 
-def rays_of(origin: torch.Tensor, direction: torch.Tensor) -> Rays:
-    o, d = origin.unbind(-1), direction.unbind(-1)
-    inverse = 1 / direction.norm(dim=-1)
-    return Rays(origin=(o[0], o[1], o[2]), direction=(d[0], d[1], d[2]), inverse_length=inverse, frame=0, footprint=0.01)
+@pytest.fixture
+def stage_of(make_body: Callable[..., Body], make_scene: Callable[..., Scene], make_stage: Callable[..., Stage]) -> StageOf:
+    def stage(shape: Shape) -> Stage:
+        scene = make_scene(make_body(shape=shape, radius=RADIUS, position=CENTER), sun_azimuth=0.9, num_frames=1)
+        return make_stage(scene, tuple(TURN.tolist()))
+
+    return stage
 
 
 def oracle(shape: Shape) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -84,13 +58,13 @@ def oracle(shape: Shape) -> tuple[mujoco.MjModel, mujoco.MjData]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_distances_are_those_of_another_ray_caster(shape: Shape) -> None:
+def test_distances_are_those_of_another_ray_caster(shape: Shape, stage_of: StageOf, make_rays: MakeRays) -> None:
     stage = stage_of(shape)
     generator = torch.Generator().manual_seed(3)
     origin = torch.nn.functional.normalize(torch.randn(400, 3, generator=generator), dim=-1) * 3 + torch.tensor(CENTER)
     aim = torch.tensor(CENTER) + 0.6 * torch.randn(400, 3, generator=generator)
     direction = (aim - origin) / 3
-    rays = rays_of(origin, direction)
+    rays = make_rays(origin, direction)
     index = candidates(rays, stage.solids[0])
     hit = hit_solid(rays, index, stage.solids[0])
     ours = torch.full((400,), math.inf)
@@ -109,14 +83,14 @@ def test_distances_are_those_of_another_ray_caster(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_normals_are_unit_face_the_ray_and_match_the_surface(shape: Shape) -> None:
+def test_normals_are_unit_face_the_ray_and_match_the_surface(shape: Shape, stage_of: StageOf, make_rays: MakeRays) -> None:
     stage = stage_of(shape)
     x, y = torch.meshgrid(torch.linspace(-1, 1, 41), torch.linspace(-1, 1, 41), indexing="ij")
     step = 2e-3
 
     def distances(dx: float, dy: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         origin = torch.stack([CENTER[0] + x + dx, CENTER[1] + y + dy, torch.full_like(x, 4.0)], -1).view(-1, 3)
-        rays = rays_of(origin, torch.tensor([0.0, 0.0, -1.0]).expand(len(origin), 3))
+        rays = make_rays(origin, torch.tensor([0.0, 0.0, -1.0]).expand(len(origin), 3))
         hit = hit_solid(rays, torch.arange(len(origin)), stage.solids[0])
         return hit.distance, torch.stack(hit.normal, -1), hit.face
 
@@ -132,23 +106,23 @@ def test_normals_are_unit_face_the_ray_and_match_the_surface(shape: Shape) -> No
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shadow_outlines_are_where_rays_to_the_sun_are_stopped(shape: Shape) -> None:
+def test_shadow_outlines_are_where_rays_to_the_sun_are_stopped(shape: Shape, stage_of: StageOf, make_rays: MakeRays) -> None:
     stage = stage_of(shape)
     solid, sun = stage.solids[0], torch.tensor(stage.sun)
     generator = torch.Generator().manual_seed(5)
     points = torch.tensor(CENTER) - 6 * sun + 0.8 * torch.randn(1500, 3, generator=generator)
     offset = (points - torch.tensor(CENTER)).unbind(-1)
     inside = silhouette_depth(solid, (offset[0], offset[1], offset[2]), 0)
-    rays = rays_of(points, sun.expand(1500, 3))
+    rays = make_rays(points, sun.expand(1500, 3))
     stopped = hit_solid(rays, torch.arange(1500), solid).distance.isfinite()
     clear = inside.abs() > 2e-3
     assert int(stopped.sum()) > 100
     assert torch.equal(stopped[clear], inside[clear] > 0)
 
 
-def test_walls_are_met_at_their_distance() -> None:
+def test_walls_are_met_at_their_distance(make_rays: MakeRays) -> None:
     direction = torch.tensor([[1.0, 0.1, 0.0], [-1.0, 0.1, 0.0], [0.2, -2.0, 0.0]])
-    rays = rays_of(torch.tensor([[1.0, 0.5, 1.0]]).expand(3, 3), direction)
+    rays = make_rays(torch.tensor([[1.0, 0.5, 1.0]]).expand(3, 3), direction)
     distance, across_x = hit_walls(rays, (0.0, 0.0, 5.0, 3.0))
     torch.testing.assert_close(distance, torch.tensor([4.0, 6.0, 2.75]))
     assert across_x.tolist() == [True, True, False]
