@@ -50,14 +50,12 @@ class VideoShape:
         if min(self.width, self.height) < s or self.width % s or self.height % s:
             near = "x".join(str(max(s, round(side / s) * s)) for side in (self.width, self.height))
             raise InputError(
-                f"size {self.width}x{self.height} is off the grid: width and height must be multiples of {s}; "
-                f"the nearest size is {near}"
+                f"size {self.width}x{self.height} is off the grid: width and height must be multiples of {s}; the nearest size is {near}"
             )
         aspect = max(self.width / self.height, self.height / self.width)
         if aspect > MAX_ASPECT:
             raise InputError(
-                f"size {self.width}x{self.height} has an aspect ratio of {aspect:.2f}:1; allowed is 3:1 to 1:3, "
-                "so make the longer side shorter"
+                f"size {self.width}x{self.height} has an aspect ratio of {aspect:.2f}:1; allowed is 3:1 to 1:3, so make the longer side shorter"
             )
         if self.num_frames < 1 or (self.num_frames - 1) % stride.time:
             near_frames = 1 + max(0, round((self.num_frames - 1) / stride.time)) * stride.time

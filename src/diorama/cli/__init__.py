@@ -15,7 +15,7 @@ from diorama.errors import DioramaError, InputError, nearest
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "generate": "make a video from a prompt (the default: diorama \"a red ball bounces\")",
+    "generate": 'make a video from a prompt (the default: diorama "a red ball bounces")',
     "image": "make a still image from a prompt",
     "inspect": "show what a video file is and how it was made",
     "worlds": "preview or render simulated worlds, the training data of the default model",

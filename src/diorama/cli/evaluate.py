@@ -78,24 +78,24 @@ def _prompt(arguments: Sequence[str]) -> None:
     from diorama.shapes import parse_size
 
     width, height = parse_size(options.size)
-    config = PromptConfig(
-        count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height
-    )
+    config = PromptConfig(count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height)
     prepare_cpu()
     pipeline = Pipeline.load(options.model, options.device)
     judge = Judge.load(options.judge or Path(str(files("diorama").joinpath("models/judge"))))
     label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}"
     with progress_bar() as progress:
         report = evaluate_prompt(
-            lambda prompt, seed: pipeline.generate(
-                prompt,
-                size=(width, height),
-                num_frames=config.num_frames,
-                fps=config.fps,
-                seed=seed,
-                steps=options.steps,
-                guidance_scale=options.guidance,
-            ).frames,
+            lambda prompt, seed: (
+                pipeline.generate(
+                    prompt,
+                    size=(width, height),
+                    num_frames=config.num_frames,
+                    fps=config.fps,
+                    seed=seed,
+                    steps=options.steps,
+                    guidance_scale=options.guidance,
+                ).frames
+            ),
             judge,
             options.out,
             label=label,
