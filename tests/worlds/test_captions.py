@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,53 +11,41 @@ from hypothesis import strategies as st
 
 from diorama.errors import InputError
 from diorama.worlds.captions import RESERVED, SYNONYMS, caption, mirror_caption, paraphrase
-from diorama.worlds.scene import CAMERA_MOVES, COLORS, FINISHES, FLOORS, LIGHTS, MOTIONS, SHAPES, SIZES, Body, Camera, Scene
+from diorama.worlds.scene import CAMERA_MOVES, COLORS, FINISHES, FLOORS, LIGHTS, MOTIONS, SHAPES, SIZES, Body, Scene
+
+DrawScene = Callable[[int], Scene]
 
 
-def draw_scene(seed: int) -> Scene:
-    draw = random.Random(seed)
-    count = draw.randint(1, 4)
-    bodies = []
-    for i in range(count):
-        motion = draw.choice(MOTIONS if count > 1 else MOTIONS[:5])
-        moves = motion in ("roll", "slide", "collide", "pass_behind")
-        bodies.append(
-            Body(
-                shape=draw.choice(SHAPES),
-                color=draw.choice(list(COLORS)),
-                size=draw.choice(SIZES),
-                radius=0.3,
-                finish=draw.choice(FINISHES),
-                motion=motion,
-                direction=draw.choice(("left", "right", "toward", "away")) if moves else "none",
-                partner=draw.choice([j for j in range(count) if j != i]) if motion in ("collide", "pass_behind") else None,
-                position=(0.0, 0.0, 0.3),
-                yaw=0.0,
-                velocity=(0.0, 0.0, 0.0),
-            )
-        )
-    camera = Camera(move=draw.choice(CAMERA_MOVES), target=(0.0, 0.0, 0.3), distance=3.0, azimuth=0.0, elevation=0.4, amount=1.0, field_of_view=0.8)
-    return Scene(
-        bodies=tuple(bodies),
-        floor=draw.choice(FLOORS),
-        floor_color=(0.5, 0.5, 0.5),
-        backdrop=draw.choice(("open", "walls")),
-        light=draw.choice(LIGHTS),
-        sun_azimuth=0.0,
-        camera=camera,
-        width=64,
-        height=64,
-        num_frames=5,
-        fps=12.0,
-        seed=seed,
-    )
+@pytest.fixture
+def draw_scene(make_body: Callable[..., Body], make_scene: Callable[..., Scene]) -> DrawScene:
+    """Return what draws a scene with any words, whether physics allows them or not."""
+
+    def scene(seed: int) -> Scene:
+        draw = random.Random(seed)
+        count = draw.randint(1, 4)
+        bodies = []
+        for i in range(count):
+            motion = draw.choice(MOTIONS if count > 1 else MOTIONS[:5])
+            words = {
+                "shape": draw.choice(SHAPES),
+                "color": draw.choice(list(COLORS)),
+                "size": draw.choice(SIZES),
+                "finish": draw.choice(FINISHES),
+                "direction": draw.choice(("left", "right", "toward", "away")) if motion in ("roll", "slide", "collide", "pass_behind") else "none",
+                "partner": draw.choice([j for j in range(count) if j != i]) if motion in ("collide", "pass_behind") else None,
+            }
+            bodies.append(make_body(motion=motion, **words))
+        setting = {"floor": draw.choice(FLOORS), "backdrop": draw.choice(("open", "walls")), "light": draw.choice(LIGHTS)}
+        return make_scene(*bodies, move=draw.choice(CAMERA_MOVES), **setting)
+
+    return scene
 
 
 def says(text: str, phrases: tuple[str, ...]) -> bool:
     return re.search(rf"\b({'|'.join(map(re.escape, phrases))})\b", text.lower()) is not None
 
 
-def test_every_body_is_named_in_both_captions() -> None:
+def test_every_body_is_named_in_both_captions(draw_scene: DrawScene) -> None:
     for seed in range(150):
         scene = draw_scene(seed)
         for text in (caption(scene, seed).dense, caption(scene, seed).short):
@@ -65,7 +54,7 @@ def test_every_body_is_named_in_both_captions() -> None:
                 assert says(text, pairs), (text, pairs)
 
 
-def test_the_dense_caption_names_floor_light_motion_and_camera() -> None:
+def test_the_dense_caption_names_floor_light_motion_and_camera(draw_scene: DrawScene) -> None:
     for seed in range(150):
         scene = draw_scene(seed)
         text = caption(scene, seed).dense
@@ -79,7 +68,7 @@ def test_the_dense_caption_names_floor_light_motion_and_camera() -> None:
             assert says(text, verbs) or says(text, ("rising", "lowering", "shot")), text
 
 
-def test_partners_are_named_with_directions() -> None:
+def test_partners_are_named_with_directions(draw_scene: DrawScene) -> None:
     scene = draw_scene(0)
     mover = replace(scene.bodies[0], motion="pass_behind", direction="right", partner=1, shape="sphere", color="red")
     other = replace(scene.bodies[0], motion="rest", direction="none", partner=None, shape="box", color="blue")
@@ -90,14 +79,14 @@ def test_partners_are_named_with_directions() -> None:
         assert "right" in text, text
 
 
-def test_captions_never_use_reserved_words() -> None:
+def test_captions_never_use_reserved_words(draw_scene: DrawScene) -> None:
     reserved = {phrase for values in RESERVED.values() for phrases in values.values() for phrase in phrases}
     said = [text for seed in range(300) for text in (caption(draw_scene(seed), seed).dense, caption(draw_scene(seed), seed).short)]
     for text in said:
         assert not says(text, tuple(reserved)), text
 
 
-def test_paraphrases_use_other_words_for_colours_and_shapes() -> None:
+def test_paraphrases_use_other_words_for_colours_and_shapes(draw_scene: DrawScene) -> None:
     own = tuple(w for key in ("shape", "size", "finish") for phrases in SYNONYMS[key].values() for w in phrases)
     for seed in range(100):
         scene = draw_scene(seed)
@@ -118,13 +107,13 @@ def test_tables_have_the_same_keys_and_disjoint_phrases() -> None:
     assert set(SYNONYMS["camera"]) == set(CAMERA_MOVES)
 
 
-def test_captions_repeat_with_the_seed_and_vary_without() -> None:
+def test_captions_repeat_with_the_seed_and_vary_without(draw_scene: DrawScene) -> None:
     scene = draw_scene(3)
     assert caption(scene, 5) == caption(scene, 5)
     assert len({caption(scene, seed).dense for seed in range(20)}) > 15
 
 
-def test_sentences_are_well_formed() -> None:
+def test_sentences_are_well_formed(draw_scene: DrawScene) -> None:
     for seed in range(100):
         text = caption(draw_scene(seed), seed).dense
         assert text[0].isupper()
@@ -134,7 +123,7 @@ def test_sentences_are_well_formed() -> None:
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", text.lower()), text
 
 
-def test_a_negative_seed_is_refused() -> None:
+def test_a_negative_seed_is_refused(draw_scene: DrawScene) -> None:
     with pytest.raises(InputError, match="-1"):
         caption(draw_scene(0), -1)
 

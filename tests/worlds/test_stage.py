@@ -72,7 +72,7 @@ def test_night_is_darker_than_day_and_sunset_is_warm() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_poses_are_the_trajectory_for_one_frame_and_for_many(shape: str, make_body: MakeBody, make_scene: MakeScene) -> None:
-    scene = make_scene(make_body(shape=shape, motion="fall", position=(0.2, -0.1, 1.5)), num_frames=7)
+    scene = make_scene(make_body(shape=shape, motion="fall", yaw=0.7, position=(0.2, -0.1, 1.5)), num_frames=7)
     moved = simulate(scene)
     solid = build_stage(scene, moved, cameras(scene), torch.device("cpu")).solids[0]
     frames = torch.tensor([6, 0, 3])
