@@ -51,6 +51,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str
         (["a red ball", "--seconds", "1e9"], "1e+09 seconds cannot be made"),
         (["a red ball", "--variations", "0"], "ask for at least 1"),
         (["a red ball", "--seed", "-1"], "seed -1 is out of range"),
+        (["a red ball", "-o", "a.xyz"], "allowed endings"),
         (["a red ball", "--device", "toaster"], "device 'toaster'"),
         (["a red ball", "--model", "absent"], "absent"),
         (["inspect", "absent.mp4"], "absent.mp4"),

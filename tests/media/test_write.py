@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diorama.errors import MediaError
-from diorama.media import Audio, Clip, probe, read_clip, read_metadata, resize, save_clip, save_frames
+from diorama.media import Audio, Clip, check_output, probe, read_clip, read_metadata, resize, save_clip, save_frames
 
 METADATA = {"diorama": '{"prompt": "a red ball, 红, é", "seed": 7}', "long": "x" * 700}
 PSNR = {"a.mp4": 33, "a.webm": 33, "a.gif": 20, "a.webp": 30, "a/": 99, "a/%03d.png": 99}
@@ -172,3 +172,13 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             save_frames(chunks(), f"{tmp_path}/{name}", fps=12.0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_is_refused_before_there_is_anything_to_write(tmp_path: Path) -> None:
+    assert check_output(tmp_path / "new" / "a.mp4") == tmp_path / "new" / "a.mp4"
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(MediaError, match="allowed endings"):
+        check_output(tmp_path / "a.xyz")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MediaError, match="cannot be written"):
+        check_output(tmp_path / "file" / "a.mp4")

@@ -106,7 +106,7 @@ def make(options: Sampling, generate: Make, default: Path) -> list[tuple[Clip, P
         Each clip and where it was written.
     """
     from diorama.cli.progress import progress_bar
-    from diorama.media import save_clip
+    from diorama.media import check_output, save_clip
     from diorama.pipeline import Pipeline
     from diorama.runtime import peak_memory, prepare_cpu
     from diorama.shapes import parse_size
@@ -114,6 +114,7 @@ def make(options: Sampling, generate: Make, default: Path) -> list[tuple[Clip, P
     if options.variations < 1:
         raise InputError(f"{options.variations} variations cannot be made; ask for at least 1")
     size, output = parse_size(options.size), options.output or default
+    check_output(numbered(output, 0, options.variations))
     prepare_cpu()
     pipeline = Pipeline.load(options.model, options.device)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed

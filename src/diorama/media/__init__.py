@@ -12,7 +12,7 @@ from diorama.media.read import iter_frames, read_clip
 from diorama.media.resize import Fit, Placement, place, resize
 from diorama.media.sheet import contact_sheet, save_image, thumbnail
 from diorama.media.tensors import from_tensor, to_tensor
-from diorama.media.write import ENDINGS, save_clip, save_frames
+from diorama.media.write import ENDINGS, check_output, save_clip, save_frames
 
 __all__ = [
     "ENDINGS",
@@ -23,6 +23,7 @@ __all__ = [
     "Placement",
     "TimedFrame",
     "VideoInfo",
+    "check_output",
     "contact_sheet",
     "decode_bytes",
     "decode_picture",

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -92,6 +93,23 @@ def save_clip(clip: Clip, path: str | Path, *, quality: int = 80) -> Path:
     return save_frames([clip.frames], path, fps=clip.fps, metadata=clip.metadata, audio=clip.audio, quality=quality)
 
 
+def check_output(path: str | Path) -> Path:
+    """Return the place a clip shall be written to, refused now if it cannot be, so that no work is lost later.
+
+    Raises:
+        MediaError: the ending is no format, or the folder cannot be made or written to.
+    """
+    text, path = str(path), Path(path)
+    if not text.endswith(("/", os.sep)) and path.suffix.lower() not in (*ENDINGS, ".jpeg"):
+        raise MediaError(f"'{path.name}' cannot be written: allowed endings are {', '.join(ENDINGS)}, or name/ for a folder of png pictures")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def save_frames(
     chunks: Iterable[Pixels],
     path: str | Path,
@@ -122,10 +140,8 @@ def save_frames(
         folder = Path(text).parent if pattern else Path(text)
         _write_sequence(chunks, folder, pattern or "%05d.png", fps, metadata or {})
         return folder
-    path = Path(path)
+    path = check_output(path)
     ending = path.suffix.lower()
-    if ending not in (*ENDINGS, ".jpeg"):
-        raise MediaError(f"'{path.name}' cannot be written: allowed endings are {', '.join(ENDINGS)}, or name/ for a folder of png pictures")
     if ending == ".gif" and fps > GIF_MAX_FPS:
         raise MediaError(f"a gif cannot play {fps:g} frames a second; allowed is at most {GIF_MAX_FPS}, or write an mp4")
     with writing(path) as fresh:
