@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from diorama.cli.arguments import parse
+from diorama.cli.arguments import choose, parse
+from diorama.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +28,14 @@ def test_a_wrong_value_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         parse(Options, ["--steps", "many"], command="x")
     assert stop.value.code == 2
     assert "--steps" in capsys.readouterr().err
+
+
+def test_choose_runs_the_named_action(capsys: pytest.CaptureFixture[str]) -> None:
+    got: list[list[str]] = []
+    actions = {"add": ("put in", lambda words: got.append(list(words))), "take": ("get out", lambda words: None)}
+    choose(actions, ["add", "--n", "3"], command="box")
+    assert got == [["--n", "3"]]
+    choose(actions, [], command="box")
+    assert "usage: diorama box add|take" in capsys.readouterr().out
+    with pytest.raises(InputError, match="did you mean 'take'"):
+        choose(actions, ["tak"], command="box")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from diorama.cli.arguments import parse
+from diorama.cli.arguments import choose, parse
 from diorama.cli.progress import progress_bar
-from diorama.errors import InputError, nearest
 
 __all__ = ["Prompt", "Reconstruction", "run"]
 
@@ -58,15 +57,11 @@ class Reconstruction:
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``prompt`` or ``reconstruction``."""
-    actions = {"prompt": _prompt, "reconstruction": _reconstruction}
-    name, *rest = arguments or ["--help"]
-    if name in ("-h", "--help"):
-        print("usage: diorama evaluate prompt|reconstruction [options]\n\n  prompt          do videos show what was asked for?")
-        print("  reconstruction  what does the autoencoder lose?")
-        return
-    if name not in actions:
-        raise InputError(f"unknown measure '{name}'{nearest(name, actions) or '; allowed: prompt, reconstruction'}")
-    actions[name](rest)
+    actions = {
+        "prompt": ("do videos show what was asked for?", _prompt),
+        "reconstruction": ("what does the autoencoder lose?", _reconstruction),
+    }
+    choose(actions, arguments, command="evaluate")
 
 
 def _prompt(arguments: Sequence[str]) -> None:

@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from diorama.cli.arguments import parse
+from diorama.cli.arguments import choose, parse
 from diorama.cli.progress import progress_bar
-from diorama.errors import InputError, nearest
 
 __all__ = ["Preview", "Render", "run"]
 
@@ -54,15 +53,11 @@ class Render:
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``preview`` or ``render``."""
-    actions = {"preview": _preview, "render": _render}
-    name, *rest = arguments or ["--help"]
-    if name in ("-h", "--help"):
-        print("usage: diorama worlds preview|render [options]\n\n  preview  write one world as an mp4 and a contact sheet")
-        print("  render   render many worlds into training shards")
-        return
-    if name not in actions:
-        raise InputError(f"unknown action 'worlds {name}'{nearest(name, actions) or '; allowed: preview, render'}")
-    actions[name](rest)
+    actions = {
+        "preview": ("write one world as an mp4 and a contact sheet", _preview),
+        "render": ("render many worlds into training shards", _render),
+    }
+    choose(actions, arguments, command="worlds")
 
 
 def _preview(arguments: Sequence[str]) -> None:
