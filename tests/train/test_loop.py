@@ -23,7 +23,7 @@ from diorama.runtime import generator
 from diorama.train import state
 from diorama.train.log import Work
 from diorama.train.loop import LoopConfig, Result, run, schedule
-from diorama.train.optim import OptimConfig
+from diorama.train.optim import MuonAdamW, OptimConfig
 
 
 class Line:
@@ -116,6 +116,35 @@ def test_parts_side_by_side_equal_one_after_the_other(tmp_path: Path) -> None:
     assert losses(alone) == losses(beside)
     first, second = (checkpoint.load_tensors(state.checkpoints(folder)[-1]) for folder in (alone, beside))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+class Picture(Line):
+    """A convolution in channels-last order, whose gradient comes in that order too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential()
+        self.net.add_module("conv_in", nn.Conv2d(4, 8, 3))
+
+    def batch(self, index: int) -> Tensor:
+        return torch.randn(2, 4, 6, 6, generator=generator(index + 5)).to(memory_format=torch.channels_last)
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        kernel = self.net.get_parameter("conv_in.weight").to(memory_format=torch.channels_last)
+        return nn.functional.conv2d(batch, kernel).float().square().mean(), {}
+
+
+def test_gradients_have_the_memory_order_of_their_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    step = MuonAdamW.step
+
+    def watched(optimizer: MuonAdamW, scale: float) -> None:
+        seen.extend(p.grad.stride() == p.stride() for p in optimizer.parameters() if p.grad is not None)
+        step(optimizer, scale)
+
+    monkeypatch.setattr(MuonAdamW, "step", watched)
+    train(tmp_path, Picture(), steps=2, warmup=1)
+    assert seen == [True, True]
 
 
 CHILD = """

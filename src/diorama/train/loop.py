@@ -255,7 +255,8 @@ class _Loop:
                 raise self._failed(f"the loss became {value} at step {step + 1}")
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                    # A gradient may come in another memory order than its parameter, and torch's fused AdamW does not look at strides.
+                    parameter.grad = torch.empty_like(parameter).copy_(gradient) if parameter.grad is None else parameter.grad.add_(gradient)
             self.meter.add({"loss": value, **figures}, self.task.work(batch))
         norm = float(nn.utils.clip_grad_norm_(parameters, config.grad_clip))
         if not math.isfinite(norm):
