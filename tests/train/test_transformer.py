@@ -138,6 +138,24 @@ def test_given_frames_do_not_count_and_figures_tell_patterns_apart(home: Path) -
     assert loss.item() == pytest.approx(expected / counted, rel=1e-4)
 
 
+def test_a_clip_that_begins_with_given_frames_may_begin_later(home: Path) -> None:
+    only = Mixture(shared=0, prefix=1, ends=0, subset=0, independent=0, context_noise=0)
+    pack = PackConfig(tokens=48, still_share=0.0, crop_share=0.0, mirror_share=0.0)
+    plain, later = (task(home, mixture=only, pack=pack, text_drop=0.0, later_share=share) for share in (0.0, 1.0))
+    whole = [plain.cache.latent(i, 0) for i in range(len(SIZES))]
+    cut = 0
+    for index in range(20):
+        batch = later.batch(index)
+        for latent, draw in zip(batch.latents, batch.draws, strict=True):
+            ends = [clip for clip in whole if clip.shape[2:] == latent.shape[2:] and torch.equal(clip[:, -latent.shape[1] :], latent)]
+            assert len(ends) == 1
+            assert len(draw.times) == latent.shape[1]
+            assert draw.mask.any()
+            cut += latent.shape[1] < ends[0].shape[1]
+    assert cut
+    assert all(latent.shape[1] in (1, 2, 3) for latent in plain.batch(0).latents)
+
+
 def test_long_clips_are_left_out_and_counted(home: Path) -> None:
     job = task(home, max_tokens_per_clip=8)
     assert job.describe() == "3 clips, 1 s, 22 tokens, 1 longer than 8 tokens left out"

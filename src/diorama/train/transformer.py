@@ -31,6 +31,8 @@ from diorama.transformer import Transformer, TransformerConfig
 
 __all__ = ["ClipData", "PackBatch", "SampleConfig", "TransformerTask", "TransformerTrainConfig", "pack_loss", "train_transformer"]
 
+NEARLY_CLEAN = 0.2
+"""Flow time up to which a frame still shows what it is."""
 PROMPTS = (
     "a red ball bounces on a checker floor, the camera orbits left",
     "a blue cube rests beside a yellow cylinder on a wooden floor at sunset, static camera",
@@ -59,12 +61,17 @@ class ClipData:
     """Share of clips shown with the empty prompt, for guidance."""
     mixture: Mixture = field(default_factory=Mixture)
     """Noise patterns."""
+    later_share: float = 0.5
+    """Of the clips whose first frames are given (nearly) clean, the share that begins later than at the first latent frame, as the windows
+    of a long video do. The first latent frame codes one frame and all others four, so only a given frame shows which it is."""
 
     def __post_init__(self) -> None:
         if self.max_tokens_per_clip is not None and self.max_tokens_per_clip < 1:
             raise ConfigError(f"data.max_tokens_per_clip is {self.max_tokens_per_clip}; it must be at least 1, or left out")
         if not 0 <= self.text_drop <= 1:
             raise ConfigError(f"data.text_drop is {self.text_drop}; it is a share from 0 to 1")
+        if not 0 <= self.later_share <= 1:
+            raise ConfigError(f"data.later_share is {self.later_share}; it is a share from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +159,16 @@ def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator) 
     return loss, _figures(losses.detach().cpu(), batch.draws)
 
 
+def _first_frame(generator: torch.Generator, pattern: FrameTimes, share: float) -> int:
+    """Return the latent frame a clip begins at: 0, or in ``share`` of those that begin (nearly) clean a later one that leaves some noise."""
+    given = int((pattern.times <= NEARLY_CLEAN).long().cumprod(0).sum())
+    room = len(pattern.times) - given - 1
+    later = float(torch.rand((), generator=generator)) < share
+    if not given or room < 1 or not later or pattern.kind not in ("prefix", "independent"):
+        return 0
+    return 1 + int(float(torch.rand((), generator=generator)) * room)
+
+
 def _figures(losses: Tensor, draws: Sequence[FrameTimes]) -> dict[str, float]:
     groups: dict[str, list[Tensor]] = defaultdict(list)
     for part, draw in zip(torch.split(losses, [len(draw.times) for draw in draws]), draws, strict=True):
@@ -207,21 +224,25 @@ class TransformerTask:
         """Return pack ``index``: clips, captions and noise patterns are functions of the seed and the index."""
         data, scheduler = self.config.data, self.config.scheduler
         generator = runtime.generator((data.pack.seed * 1_000_003 + index + 1) % 2**63)
-        draws = self.sampler.draw(index, max_tokens=data.max_tokens_per_clip)
-        # Clips of equal length must be neighbours to be attended in one call.
-        draws.sort(key=lambda draw: (draw.num_frames * math.prod(self.grids[draw.index][1:]), self.grids[draw.index]))
         patch = self.transformer.config.patch_size
-        latents, times, texts = [], [], []
-        for draw in draws:
+        clips: list[tuple[Tensor, FrameTimes, Text, float]] = []
+        for draw in self.sampler.draw(index, max_tokens=data.max_tokens_per_clip):
             _, h, w = self.grids[draw.index]
-            latents.append(self.cache.latent(draw.index, int(draw.mirrored))[:, : draw.num_frames * patch[0]])
-            times.append(sample_frame_times(generator, draw.num_frames, data.mixture, shift_factor=scheduler.shift_for(draw.num_frames * h * w)))
+            pattern = sample_frame_times(generator, draw.num_frames, data.mixture, shift_factor=scheduler.shift_for(draw.num_frames * h * w))
+            first = _first_frame(generator, pattern, data.later_share)
+            latent = self.cache.latent(draw.index, int(draw.mirrored))[:, first * patch[0] : draw.num_frames * patch[0]]
+            left = slice(draw.num_frames - first)
             caption = int(draw.caption * self.cache.num_captions(draw.index))
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
-            texts.append(self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption))
+            text = self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption)
+            fps = self.cache.shards.info(draw.index).fps
+            clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps))
+        # Clips of equal length must be neighbours to be attended in one call.
+        clips.sort(key=lambda clip: (math.prod(clip[0].shape[1:]), clip[0].shape))
+        latents, times, texts, rates = zip(*clips, strict=True)
         return PackBatch(
             latents=latents,
-            fps=[self.cache.shards.info(draw.index).fps for draw in draws],
+            fps=rates,
             draws=times,
             states=nn.utils.rnn.pad_sequence([text.states for text in texts], batch_first=True),
             mask=nn.utils.rnn.pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True),
