@@ -9,7 +9,7 @@ from diorama.media.clip import Audio, Clip, Pixels
 from diorama.media.codec import TimedFrame, decode_bytes, decode_picture, encode_bytes, encode_picture
 from diorama.media.probe import VideoInfo, probe, read_metadata
 from diorama.media.read import iter_frames, read_clip
-from diorama.media.resize import Fit, Placement, place, resize
+from diorama.media.resize import Fit, Placement, place, plan, resize
 from diorama.media.sheet import contact_sheet, save_image, thumbnail
 from diorama.media.tensors import from_tensor, to_tensor
 from diorama.media.write import ENDINGS, check_output, save_clip, save_frames
@@ -32,6 +32,7 @@ __all__ = [
     "from_tensor",
     "iter_frames",
     "place",
+    "plan",
     "probe",
     "read_clip",
     "read_metadata",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from diorama import runtime
-from diorama.flow import PairVelocity, guided, sample, schedule
-from diorama.media import Pixels, from_tensor
+from diorama.flow import PairVelocity, Window, WindowVelocity, guided, roll, sample, schedule
+from diorama.media import Clip, Pixels, from_tensor, to_tensor
 from diorama.patches import unpack
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
@@ -21,7 +22,16 @@ from diorama.pipeline.state import LatentState, blank
 from diorama.text.states import TextStates
 from diorama.transformer.text import TextCache
 
-__all__ = ["Progress", "decode", "denoise", "generate", "memory_needed", "prepare"]
+__all__ = ["Progress", "decode", "denoise", "encode", "encode_held", "generate", "memory_needed", "prepare"]
+
+_ENCODE_FRAMES = 16
+"""Frames encoded at once."""
+_RING_MARGIN = 4
+"""Latent frames of a ring that are shown again on either side of its cut."""
+_RING_TURN = 0.618
+"""Share of a ring that the cut moves on with every step, so that it is nowhere for long."""
+_PREROLL = 12
+"""Latent frames that a ring's decoding begins early: all that the decoder looks back."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, ``denoise`` or ``decode``, its steps done and its steps in all."""
@@ -47,8 +57,10 @@ def generate(models: Models, request: Request, items: Sequence[Item], *, progres
     remedy = f"ask for less than {request.num_frames} frames of {request.width}x{request.height}"
     runtime.check_memory(memory_needed(models, request), models.device, remedy=remedy)
     state = prepare(models, request, items)
+    if state.ring:
+        runtime.check_memory(memory_needed(models, request, ring=True), models.device, remedy=remedy)
     latent, notes = denoise(models, request, state, progress)
-    return decode(models, latent, request.fps, progress), notes
+    return decode(models, latent, request.fps, progress, ring=state.ring), notes
 
 
 def prepare(models: Models, request: Request, items: Sequence[Item]) -> LatentState:
@@ -75,36 +87,85 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     state = _whole_patches(state, models.transformer.config.patch_size)
     texts = models.text_encoder.encode([*(cue.prompt for cue in state.cues), request.negative_prompt])
     notes = _notes(texts)
-    num_tokens = state.start.numel() // math.prod(models.transformer.config.patch_size)
+    if not bool(state.start.any()):
+        return state.latent.to(models.device), notes
+    num_seen = _frames_seen(models, request, state.grid[0], ring=state.ring)
+    num_tokens = num_seen * math.prod(state.grid[1:]) // math.prod(models.transformer.config.patch_size)
     visited = schedule(request.steps, models.scheduler.shift_for(num_tokens))
     report = None if progress is None else lambda done, total: progress("denoise", done, total)
     with runtime.autocast(models.device):
         text = models.transformer.encode_text(texts.states, texts.mask, texts.pooled)
-        velocity = guided(_denoiser(models, state, text), request.guidance)
-        start = state.start.to(models.device)
-        latent = sample(velocity, state.point.to(models.device), start, visited, solver=request.solver, progress=report)
+        pair = _denoiser(models, state, text)
+        start, point = state.start.to(models.device), state.point.to(models.device)
+        if num_seen < state.grid[0]:
+            seen = Window(frames=num_seen, block=max(1, num_seen * 4 // 9), context_noise=models.scheduler.context_noise)
+            chance = runtime.generator((request.seed + 1) % 2**63)
+            latent = roll(_windowed(pair, request), point, start, visited, seen, generator=chance, progress=report)
+        else:
+            everything = torch.arange(state.grid[0])
+            whole = _around(pair, state.grid[0]) if state.ring else lambda x, times, both: pair(x, times, both, everything)
+            latent = sample(guided(whole, request.guidance), point, start, visited, solver=request.solver, progress=report)
     return latent, notes
 
 
-def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None = None) -> Pixels:
-    """Decode a latent ``[C, T, h, w]`` frame by frame into pixels ``[T, H, W, 3]`` uint8, in bounded memory beside them."""
-    total = latent.shape[1]
+def encode(models: Models, frames: Pixels) -> Tensor:
+    """Encode frames ``[1 + 4 k, H, W, 3]`` uint8 on the model's grid into a latent ``[C, 1 + k, h, w]`` float32 on the CPU, chunk by chunk."""
+    chunks = (to_tensor(Clip(frames[i : i + _ENCODE_FRAMES], 1.0)).to(models.device) for i in range(0, len(frames), _ENCODE_FRAMES))
+    with torch.inference_mode(), runtime.autocast(models.device):
+        pieces = [latent.float().cpu() for latent in models.autoencoder.encode_stream(chunks)]
+    return torch.cat(pieces, dim=2)[0].clone()
+
+
+def encode_held(models: Models, frame: Pixels) -> Tensor:
+    """Encode one frame ``[1, H, W, 3]`` as it looks in the middle of a clip that stands still: a latent ``[C, 1, h, w]``.
+
+    The first latent frame of a clip codes one frame, every later one four; this is a later one.
+    """
+    still = np.repeat(frame, 1 + 2 * models.autoencoder.config.stride.time, axis=0)
+    return encode(models, still)[:, -1:]
+
+
+def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None = None, *, ring: bool = False) -> Pixels:
+    """Decode a latent ``[C, T, h, w]`` frame by frame into pixels ``[T, H, W, 3]`` uint8, in bounded memory beside them.
+
+    A ring of n latent frames gives 4 n frames, decoded as if it had been playing for ever.
+    """
+    first = 0
+    if ring:
+        first, order = _PREROLL, torch.arange(-_PREROLL, latent.shape[1]) % latent.shape[1]
+        latent = latent[:, order.to(latent.device)]
+    total = latent.shape[1] - first
     if progress is not None:
         progress("decode", 0, total)
     pieces: list[Pixels] = []
     with runtime.autocast(models.device):
-        for video in models.autoencoder.decode_stream(latent[None]):
+        for i, video in enumerate(models.autoencoder.decode_stream(latent[None])):
+            if i < first:
+                continue
             pieces.append(from_tensor(video, fps).frames)
             if progress is not None:
                 progress("decode", len(pieces), total)
     return np.concatenate(pieces)
 
 
-def memory_needed(models: Models, request: Request) -> int:
-    """Return roughly the bytes that a request takes beside the weights: the larger of both stages and the frames."""
+def _frames_seen(models: Models, request: Request, num_latents: int, *, ring: bool) -> int:
+    """Return how many latent frames the model sees at once: all of a ring, else at most the window."""
+    window = request.window or models.scheduler.window
+    return num_latents if ring or window is None else min(num_latents, window)
+
+
+def memory_needed(models: Models, request: Request, *, ring: bool = False) -> int:
+    """Return roughly the bytes that a request takes beside the weights: the larger of both stages and the frames.
+
+    Args:
+        models: The model.
+        request: What is asked for.
+        ring: Whether time is closed to a ring, which the model sees whole and more.
+    """
     frames, height, width = request.shape(models.stride).latent(models.autoencoder.config.stride)
     config = models.transformer.config
-    num_tokens = frames * height * width // math.prod(config.patch_size)
+    num_seen = max(_frames_seen(models, request, frames, ring=ring), frames + 2 * _RING_MARGIN if ring else 0)
+    num_tokens = num_seen * height * width // math.prod(config.patch_size)
     clips = 1 if request.guidance_scale == 1 else 2
     # A block holds about 16 token-wide tensors at once, the solver about 8 latents; four bytes each. Measured for the
     # default model at 128x128x33, 512x512x33 and 128x128x1201: this is 1.2 to 2 times what was taken.
@@ -131,20 +192,56 @@ def _whole_patches(state: LatentState, patch_size: tuple[int, int, int]) -> Late
     return dataclasses.replace(state, start=pooled)
 
 
-def _denoiser(models: Models, state: LatentState, text: TextCache) -> PairVelocity:
-    """Return the velocity of a clip under its cues and, asked for, under the negative prompt, whose text comes last."""
+FramesVelocity = Callable[[Tensor, Tensor, bool, Tensor], tuple[Tensor, Tensor | None]]
+"""As ``PairVelocity``, for some of a clip's frames, whose numbers come last."""
+
+
+def _denoiser(models: Models, state: LatentState, text: TextCache) -> FramesVelocity:
+    """Return the velocity of frames under the clip's cues and, asked for, under the negative prompt, whose text comes last."""
     transformer, num_cues = models.transformer, len(state.cues)
     every_t, every_h, every_w = transformer.config.patch_size
     cues_only = text.select(range(num_cues))
     weights = torch.stack([cue.weight for cue in state.cues]).to(models.device) + 1e-6
     shares = (weights / weights.sum(0))[:, None, :, None, None]
 
-    def pair(x: Tensor, times: Tensor, both: bool) -> tuple[Tensor, Tensor | None]:
+    def pair(x: Tensor, times: Tensor, both: bool, frames: Tensor) -> tuple[Tensor, Tensor | None]:
         n = num_cues + both
         clips = transformer.pack([x] * n, [times[::every_t, ::every_h, ::every_w]] * n, fps=state.fps)
         tokens = transformer(clips, text if both else cues_only)
         velocities = torch.stack(unpack(tokens, clips.grids, transformer.config.patch_size))
-        conditional = (shares * velocities[:num_cues]).sum(0)
+        conditional = (shares[:, :, frames.to(x.device)] * velocities[:num_cues]).sum(0)
         return conditional, velocities[-1] if both else None
 
     return pair
+
+
+def _windowed(pair: FramesVelocity, request: Request) -> WindowVelocity:
+    """Return the guided velocity of a window that begins at any frame of the clip."""
+
+    def velocity(x: Tensor, times: Tensor, first: int) -> Tensor:
+        frames = torch.arange(first, first + x.shape[-3])
+        return guided(lambda x, times, both: pair(x, times, both, frames), request.guidance)(x, times)
+
+    return velocity
+
+
+def _around(pair: FramesVelocity, num_frames: int) -> PairVelocity:
+    """Return the velocity of a ring.
+
+    The model sees it cut open, with the frames about the cut once more on either side, and the cut moves on with every call:
+    no frame is first or last for more than a few steps.
+    """
+    calls = itertools.count()
+    margin = min(_RING_MARGIN, num_frames)
+
+    def velocity(x: Tensor, times: Tensor, both: bool) -> tuple[Tensor, Tensor | None]:
+        cut = round(next(calls) * _RING_TURN * num_frames)
+        frames = (torch.arange(-margin, num_frames + margin) + cut) % num_frames
+        home = torch.argsort(frames[margin : margin + num_frames]) + margin
+        seen = frames.to(x.device)
+        answers = pair(x[:, seen], times[seen], both, frames)
+        inside = [None if answer is None else answer[:, home.to(x.device)] for answer in answers]
+        assert inside[0] is not None
+        return inside[0], inside[1]
+
+    return velocity

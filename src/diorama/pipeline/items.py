@@ -15,7 +15,7 @@ from torch import Tensor
 from diorama.errors import InputError
 from diorama.pipeline.state import Cue, LatentState
 
-__all__ = ["Guide", "Item", "Keep", "Region", "StartFrom"]
+__all__ = ["Guide", "Item", "Keep", "Region", "Ring", "StartFrom"]
 
 Item = Callable[[LatentState], LatentState]
 
@@ -114,3 +114,18 @@ class Guide:
         if weight.shape != (frames,) or bool((weight < 0).any()):
             raise InputError(f"a prompt's weights must be {frames} numbers of 0 or more, got {tuple(weight.shape)}; give one per latent frame")
         return dataclasses.replace(state, cues=(*state.cues, Cue(self.prompt, weight)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ring:
+    """Close time to a ring: the clip has no beginning and no end. Comes before every other item."""
+
+    def __call__(self, state: LatentState) -> LatentState:
+        """Return the state without the first latent frame, which codes one frame alone; a clip of 1 + 4 n frames becomes a ring of 4 n.
+
+        Raises:
+            InputError: the clip is a still.
+        """
+        if state.grid[0] < 2:
+            raise InputError("a still cannot loop; ask for at least 5 frames")
+        return dataclasses.replace(state, latent=state.latent[:, 1:], noise=state.noise[:, 1:], start=state.start[1:], ring=True)

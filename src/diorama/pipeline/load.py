@@ -35,6 +35,10 @@ class SchedulerConfig:
     """Time shift at ``shift_tokens`` tokens."""
     shift_tokens: int = 576
     """Tokens at which ``shift`` holds; it grows with their square root."""
+    window: int | None = 9
+    """Latent frames of the longest clips trained on; longer ones are made by a window that rolls on. None: any length at once."""
+    context_noise: float = 0.0
+    """Flow time, 0 to 1, at which a rolling window shows finished frames; a little steadies long videos."""
 
     def __post_init__(self) -> None:
         if not self.shift > 0 or self.shift_tokens < 1:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack, cast
 
 from diorama import __version__
-from diorama.errors import InputError
+from diorama.errors import InputError, nearest
 from diorama.media import Clip
 from diorama.pipeline import modes
+from diorama.pipeline.desk import Desk
+from diorama.pipeline.film import Film, Made, Shot, assemble
 from diorama.pipeline.generate import Progress, generate
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models, load_models, save_models
-from diorama.pipeline.request import Options, Request, make_request
+from diorama.pipeline.request import Options, Request
+from diorama.pipeline.source import Canvas
 from diorama.text import rewrite
 
 __all__ = ["Pipeline"]
 
 
 class Pipeline:
-    """A text-to-video model, ready to use.
+    """A video model, ready to use.
+
+    Every mode of ``modes`` is a method: ``pipe.animate(...)``, ``pipe.extend(...)``, ``pipe.loop(...)`` and so on.
 
     Args:
         models: Its parts; ``Pipeline.load`` reads them from a folder.
@@ -87,15 +94,70 @@ class Pipeline:
             InputError: an option is outside its range.
             TooLargeError: the request does not fit into the memory.
         """
-        request = make_request(prompt, options, self.models.stride)
-        return self.make(request, modes.text(request), progress=progress)
+        return self.run("text", prompt, progress=progress, **options)
 
     def image(self, prompt: str, *, progress: Progress | None = None, **options: Unpack[Options]) -> Clip:
         """Make a still: a clip of one frame. Arguments and errors as ``generate``."""
-        if "seconds" in options or options.get("num_frames", 1) != 1:
-            raise InputError("a still has no length; leave out seconds and num_frames")
-        request = make_request(prompt, {**options, "num_frames": 1}, self.models.stride)
-        return self.make(request, modes.image(request), progress=progress)
+        return self.run("image", prompt, progress=progress, **options)
+
+    def run(self, mode: str, *given: Any, progress: Progress | None = None, **keywords: Any) -> Clip:
+        """Make a clip in any mode; ``pipe.extend(...)`` is ``pipe.run("extend", ...)``.
+
+        Args:
+            mode: Name of a function in ``modes``.
+            *given: What the mode takes first: clips, pictures, prompts.
+            progress: As in ``generate``.
+            **keywords: What else the mode takes, ``Options``, and ``fit`` and ``scale`` of the ``Desk``.
+
+        Returns:
+            The clip; its metadata says how it was made.
+
+        Raises:
+            InputError: there is no such mode, or an argument is unknown, missing or outside its range.
+            MediaError: what was given cannot be read.
+            TooLargeError: the request does not fit into the memory.
+        """
+        film = self.film(mode, *given, **keywords)
+        return self.shoot(film, progress=progress, mode=mode)
+
+    def film(self, mode: str, *given: Any, **keywords: Any) -> Film:
+        """Return what ``run`` would generate, without generating it. Arguments and errors as ``run``."""
+        function = modes.MODES.get(mode)
+        if function is None:
+            raise InputError(f"unknown mode '{mode}'{nearest(mode, modes.MODES) or '; allowed: ' + ', '.join(modes.MODES)}")
+        own = list(inspect.signature(function).parameters)[1:]
+        taken = {name: keywords.pop(name) for name in own if name in keywords}
+        how = {name: keywords.pop(name) for name in ("fit", "scale") if name in keywords}
+        allowed = [*own, *Options.__annotations__, "fit", "scale"]
+        for name in keywords:
+            if name not in allowed:
+                raise InputError(f"unknown option '{name}' of {mode}{nearest(name, allowed)}")
+        try:
+            bound = inspect.signature(function).bind(Desk(self.models, cast(Options, keywords), **how), *given, **taken)
+        except TypeError as error:
+            raise InputError(f"{mode} {error}; it takes {', '.join(own)}") from error
+        return function(*bound.args, **bound.kwargs)
+
+    def shoot(self, film: Film, *, progress: Progress | None = None, mode: str = "film") -> Clip:
+        """Generate the shots of a film and put it together.
+
+        Args:
+            film: As a mode function returns it.
+            progress: As in ``generate``.
+            mode: Name for the metadata.
+
+        Raises:
+            InputError: a request is off the model's grid, or an item does not fit it.
+            TooLargeError: a shot does not fit into the memory.
+        """
+        shots, notes = [], list(film.notes)
+        for shot in film.shots:
+            frames, remarks = generate(self.models, shot.request, shot.items, progress=progress)
+            shots.append(frames)
+            notes += [remark for remark in remarks if remark not in notes]
+        clip = assemble(film, shots)
+        record = {"version": __version__, "model": self.hash, "mode": mode, **asdict(film.shots[0].request), **({"notes": notes} if notes else {})}
+        return replace(clip, metadata={"diorama": json.dumps(record)})
 
     def variations(self, prompt: str, num_variations: int, *, progress: Progress | None = None, **options: Unpack[Options]) -> Iterator[Clip]:
         """Make several videos with seeds that count up from ``seed``, each as it would come alone.
@@ -117,23 +179,35 @@ class Pipeline:
         """
         if num_variations < 1:
             raise InputError(f"{num_variations} variations cannot be made; ask for at least 1")
-        request = make_request(prompt, options, self.models.stride)
+        film = self.film("text", prompt, **options)
+        (shot,) = film.shots
         for i in range(num_variations):
-            one = replace(request, seed=request.seed + i)
-            yield self.make(one, modes.text(one), progress=progress)
+            one = replace(shot, request=replace(shot.request, seed=shot.request.seed + i))
+            yield self.shoot(replace(film, shots=(one,)), progress=progress, mode="text")
 
     def make(self, request: Request, items: Sequence[Item], *, progress: Progress | None = None) -> Clip:
-        """Make the clip of any mode.
+        """Make the clip of one request from conditioning items of your own.
 
         Args:
             request: What is asked for.
-            items: What the mode knows about the clip, see ``items``.
+            items: What is known about the clip, see ``items``.
             progress: As in ``generate``.
 
         Raises:
             InputError: the request is off the model's grid, or an item does not fit it.
             TooLargeError: the request does not fit into the memory.
         """
-        frames, notes = generate(self.models, request, items, progress=progress)
-        record = {"version": __version__, "model": self.hash, **asdict(request), **({"notes": notes} if notes else {})}
-        return Clip(frames, request.fps, {"diorama": json.dumps(record)})
+        canvas = Canvas(width=request.width, height=request.height, fps=request.fps)
+        film = Film(shots=(Shot(request=request, items=items),), pieces=(Made(),), canvas=canvas)
+        return self.shoot(film, progress=progress)
+
+    def __getattr__(self, name: str) -> Callable[..., Clip]:
+        """Return the mode of this name as a method."""
+        if name not in modes.MODES:
+            raise AttributeError(f"a Pipeline has no '{name}'")
+        method = partial(self.run, name)
+        method.__doc__ = modes.MODES[name].__doc__
+        return method
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *modes.MODES})

@@ -42,6 +42,8 @@ class Options(TypedDict, total=False):
     """Flow times between which guidance acts."""
     guidance_rescale: float
     """Share of the way back to the unguided spread, against over-saturation."""
+    window: int
+    """Latent frames that the model sees at once; a longer clip is made by a window that rolls on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,8 @@ class Request:
     """Flow times between which guidance acts."""
     guidance_rescale: float = 0.0
     """Share of the way back to the unguided spread, 0 to 1."""
+    window: int | None = None
+    """Latent frames that the model sees at once, at least 2; a longer clip is made by a window that rolls on. None is what it was trained on."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -91,6 +95,8 @@ class Request:
             raise InputError(f"{self.fps:g} frames per second cannot be made: allowed is above 0 and at most 120")
         if self.num_frames > MAX_SECONDS * self.fps + 1:
             raise InputError(f"{self.num_frames} frames at {self.fps:g} a second are over the limit of {MAX_SECONDS:g} seconds; ask for fewer")
+        if self.window is not None and self.window < 2:
+            raise InputError(f"a window of {self.window} latent frames cannot roll; give at least 2")
         _ = self.guidance
 
     @property

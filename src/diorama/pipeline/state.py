@@ -36,6 +36,8 @@ class LatentState:
     """Pixel frames per second."""
     cues: tuple[Cue, ...] = ()
     """What the clip shows; more than one are mixed by their weights."""
+    ring: bool = False
+    """Whether time is closed: the frame behind the last is the first, and no frame is coded alone."""
 
     @property
     def grid(self) -> tuple[int, int, int]:
