@@ -6,11 +6,13 @@ it is carried on for as long as the picture there stays the same, see ``seams``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diorama.media import Audio, Clip, Pixels
@@ -63,7 +65,7 @@ class Altered:
     source: Source
     """The clip; it sets how long the piece is."""
     mask: Tensor
-    """``[T, h, w]`` at the model's rate, or broadcastable, at any height and width: 0 is the clip, 1 the shot."""
+    """Over the model's picture, ``[T, h, w]`` at its rate, T being 1 or the frames of the shot, h and w any: 0 is the clip, 1 the shot."""
     shot: int = 0
     """The shot."""
     plain: int | None = None
@@ -113,62 +115,78 @@ def assemble(film: Film, shots: Sequence[Pixels]) -> Clip:
     Returns:
         The clip, with the sound of given parts where there is any.
     """
-    parts = [_part(film, i, shots) for i in range(len(film.pieces))]
+    known = {i: piece.source.shown(film.canvas, piece.first, piece.last) for i, piece in enumerate(film.pieces) if isinstance(piece, Given)}
+    parts = [known[i] if i in known else _part(film, i, shots, known) for i in range(len(film.pieces))]
     return Clip(np.concatenate(parts), film.canvas.fps, audio=_sound(film, [len(part) for part in parts]))
 
 
-def _part(film: Film, index: int, shots: Sequence[Pixels]) -> Pixels:
+def _part(film: Film, index: int, shots: Sequence[Pixels], known: Mapping[int, Pixels]) -> Pixels:
     piece, canvas = film.pieces[index], film.canvas
-    if isinstance(piece, Given):
-        return piece.source.shown(canvas, piece.first, piece.last)
+    assert not isinstance(piece, Given)
     if isinstance(piece, Made):
-        return _made(film, index, piece, shots)
-    shot = canvas.sized(shots[piece.shot])[piece.source.moments()]
+        return _made(film, index, shots, known)
+    moments = piece.source.moments(canvas)
+    shot = canvas.sized(shots[piece.shot])[moments]
     if isinstance(piece, Framed):
-        given = piece.source.clip.frames
-        shot[:, piece.top : piece.top + given.shape[1], piece.left : piece.left + given.shape[2]] = given
+        clip = piece.source.clip
+        given = clip.frames if piece.source.is_still else canvas.timed(clip.frames, clip.fps)
+        shot[:, piece.top : piece.top + clip.height, piece.left : piece.left + clip.width] = given
         return shot
     given = piece.source.shown(canvas)
     if piece.plain is not None:
-        shot = restore(shot, canvas.sized(shots[piece.plain])[piece.source.moments()], given)
-    return mix(given, shot, _mask(piece, len(given)))
+        shot = restore(shot, canvas.sized(shots[piece.plain])[moments], given)
+    mask = piece.mask if len(piece.mask) == 1 else piece.mask[[min(len(piece.mask) - 1, k) for k in moments]]
+    return mix(given, shot, _cut(mask, canvas, shots[piece.shot]))
 
 
-def _mask(piece: Altered, count: int) -> Tensor:
-    """Return the mask of every given frame, ``[T, h, w]`` or one for all."""
-    return piece.mask if len(piece.mask) == 1 else piece.mask[[min(len(piece.mask) - 1, k) for k in piece.source.moments()[:count]]]
+def _cut(mask: Tensor, canvas: Canvas, shot: Pixels) -> Tensor:
+    """Return the part of a mask of the model's picture that is on the canvas."""
+    if canvas.box is None:
+        return mask
+    left, top, right, bottom = canvas.box
+    down, across = mask.shape[1] / shot.shape[1], mask.shape[2] / shot.shape[2]
+    return mask[:, math.floor(top * down) : math.ceil(bottom * down), math.floor(left * across) : math.ceil(right * across)]
 
 
-def _made(film: Film, index: int, piece: Made, shots: Sequence[Pixels]) -> Pixels:
-    shot, canvas, pieces = shots[piece.shot], film.canvas, film.pieces
+def _made(film: Film, index: int, shots: Sequence[Pixels], known: Mapping[int, Pixels]) -> Pixels:
+    piece, canvas, count = film.pieces[index], film.canvas, len(film.pieces)
+    assert isinstance(piece, Made)
+    shot = shots[piece.shot]
     last = len(shot) if piece.last is None else piece.last
-    before = pieces[index - 1] if index or film.ring else None
-    after = pieces[(index + 1) % len(pieces)] if index + 1 < len(pieces) or film.ring else None
+    nothing = np.empty((0, canvas.height, canvas.width, 3), np.uint8)
+    before = known.get((index - 1) % count, nothing) if film.ring or (index and piece.first) else nothing
+    after = known.get((index + 1) % count, nothing) if film.ring or (index + 1 < count and last < len(shot)) else nothing
     # The shot shows the given frame beside its own too: the detail it lost there is what its own frames lack.
-    start = end = None
-    if isinstance(before, Given):
-        start = (before.source.shown(canvas, before.first, before.last)[-1], canvas.sized(shot[[piece.first - 1]])[0])
-    if isinstance(after, Given):
-        end = (after.source.shown(canvas, after.first, after.last)[0], canvas.sized(shot[[last % len(shot)]])[0])
+    start = (before[-1], canvas.sized(shot[[piece.first - 1]])[0]) if len(before) else None
+    end = (after[0], canvas.sized(shot[[last % len(shot)]])[0]) if len(after) else None
     frames = carry(canvas.sized(shot[piece.first : last]), start, end)
     return canvas.timed(frames, film.shots[piece.shot].request.fps)
 
 
 def _sound(film: Film, lengths: Sequence[int]) -> Audio | None:
     """Return the sound of the given parts at their places, silence elsewhere; None if no part has sound."""
-    heard = [(piece, piece.source.clip.audio) for piece in film.pieces if not isinstance(piece, Made)]
-    tracks = [audio for _, audio in heard if audio is not None]
-    if not tracks:
+    tracks = [None if isinstance(piece, Made) else piece.source.clip.audio for piece in film.pieces]
+    heard = [audio for audio in tracks if audio is not None]
+    if not heard:
         return None
-    rate, channels = tracks[0].rate, max(len(audio.samples) for audio in tracks)
+    rate, channels = max(audio.rate for audio in heard), max(len(audio.samples) for audio in heard)
     whole = np.zeros((channels, round(sum(lengths) / film.canvas.fps * rate)), np.float32)
     start = 0
-    for piece, length in zip(film.pieces, lengths, strict=True):
-        audio = None if isinstance(piece, Made) else piece.source.clip.audio
-        if audio is not None and audio.rate == rate:
+    for piece, audio, length in zip(film.pieces, tracks, lengths, strict=True):
+        if audio is not None and not isinstance(piece, Made):
             skipped = round(piece.first / piece.source.clip.fps * rate) if isinstance(piece, Given) else 0
-            at, room = round(start / film.canvas.fps * rate), round(length / film.canvas.fps * rate)
-            samples = audio.samples[:, skipped : skipped + room][:, : whole.shape[1] - at]
+            at, end = round(start / film.canvas.fps * rate), round((start + length) / film.canvas.fps * rate)
+            samples = _at_rate(audio, rate)[:, skipped : skipped + end - at]
             whole[:, at : at + samples.shape[1]] = samples
         start += length
     return Audio(samples=whole, rate=rate)
+
+
+def _at_rate(audio: Audio, rate: int) -> NDArray[np.float32]:
+    """Return the samples ``[C, N]`` of a sound at a rate no lower than its own, by their spectrum."""
+    count = round(audio.samples.shape[1] / audio.rate * rate)
+    if rate == audio.rate or not count:
+        return audio.samples
+    spectrum = np.fft.rfft(audio.samples.astype(np.float64))
+    samples: NDArray[np.float32] = (np.fft.irfft(spectrum, count) * (count / audio.samples.shape[1])).clip(-1, 1).astype(np.float32)
+    return samples

@@ -7,6 +7,8 @@ picture stays what it was there, and fades where it changes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -36,13 +38,11 @@ def carry(frames: Pixels, start: tuple[Pixels, Pixels] | None, end: tuple[Pixels
     if not len(frames) or (start is None and end is None):
         return frames
     out = np.empty_like(frames)
+    sides = [None if pair is None else (_planes(pair[0]), _planes(pair[1])) for pair in (start, end)]
     for i, frame in enumerate(frames):
-        wide, total = _planes(frame), torch.zeros(())
-        position = (i + 1) / (len(frames) + 1)
-        for pair, share in ((start, 1.0 if end is None else 1.0 - position), (end, 1.0 if start is None else position)):
-            if pair is not None:
-                total = total + share * _lost(wide, *map(_planes, pair))
-        out[i] = _levels(wide + total)
+        wide, position = _planes(frame), (i + 1) / (len(frames) + 1)
+        views = [(share, *side) for share, side in zip((1 - position, position), sides, strict=True) if side is not None]
+        out[i] = _levels(wide + _lost(wide, views))
     return out
 
 
@@ -54,7 +54,8 @@ def restore(shot: Pixels, plain: Pixels, given: Pixels) -> Pixels:
         plain: The clip coded and decoded, the same shape.
         given: The clip itself, the same shape.
     """
-    return np.stack([_levels(_planes(a) + _lost(_planes(a), _planes(c), _planes(b))) for a, b, c in zip(shot, plain, given, strict=True)])
+    triples = (tuple(map(_planes, frames)) for frames in zip(shot, given, plain, strict=True))
+    return np.stack([_levels(frame + _lost(frame, [(1.0, whole, coded)])) for frame, whole, coded in triples])
 
 
 def mix(given: Pixels, shot: Pixels, mask: Tensor) -> Pixels:
@@ -76,10 +77,19 @@ def mix(given: Pixels, shot: Pixels, mask: Tensor) -> Pixels:
     return out
 
 
-def _lost(frame: Tensor, given: Tensor, coded: Tensor) -> Tensor:
-    """Return the detail of ``given`` that ``coded`` lacks, weighted by how much ``frame`` still shows what ``coded`` shows."""
-    change = F.avg_pool2d((frame - coded).abs().mean(0, keepdim=True), REACH, 1, REACH // 2, count_include_pad=False)
-    return torch.exp(-((change / CHANGE) ** 2)) * (given - coded)
+def _lost(frame: Tensor, views: Sequence[tuple[float, Tensor, Tensor]]) -> Tensor:
+    """Return the detail that coded pictures lack of given ones, as far as a frame still shows what they show.
+
+    Args:
+        frame: ``[3, H, W]`` levels.
+        views: Given and coded pictures, the same shape, each with its share above 0 in what is carried where the frame is like several.
+    """
+    detail = weight = most = torch.zeros(())
+    for share, given, coded in views:
+        change = F.avg_pool2d((frame - coded).abs().mean(0, keepdim=True), REACH, 1, REACH // 2, count_include_pad=False)
+        likeness = torch.exp(-((change / CHANGE) ** 2))
+        detail, weight, most = detail + share * likeness * (given - coded), weight + share * likeness, torch.maximum(most, likeness)
+    return detail / weight.clamp_min(1e-12) * most
 
 
 def _planes(frame: Pixels) -> Tensor:

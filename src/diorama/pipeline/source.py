@@ -45,10 +45,14 @@ class Canvas:
 
     def timed(self, frames: Pixels, fps: float) -> Pixels:
         """Return frames of rate ``fps`` at this rate: each moment shows the frame that is on then, none is invented."""
-        if fps == self.fps:
-            return frames
-        count = max(1, round(len(frames) / fps * self.fps))
-        return frames[[min(len(frames) - 1, int((i + 0.5) / self.fps * fps)) for i in range(count)]]
+        return frames if fps == self.fps else frames[self.order(len(frames), fps)]
+
+    def order(self, num_frames: int, fps: float) -> list[int]:
+        """Return which of ``num_frames`` frames of rate ``fps`` is on at each frame of this rate; a frame at least, if there are any."""
+        if fps == self.fps or not num_frames:
+            return list(range(num_frames))
+        count = max(1, round(num_frames / fps * self.fps))
+        return [min(num_frames - 1, int((i + 0.5) / self.fps * fps)) for i in range(count)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +86,9 @@ class Source:
 
     @property
     def _box(self) -> tuple[int, int, int, int]:
-        left, top, right, bottom = (round(edge) for edge in self.placement.source_box)
-        return left, top, max(right, left + 1), max(bottom, top + 1)
+        left, top, right, bottom = self.placement.source_box
+        width, height = max(1, round(right - left)), max(1, round(bottom - top))
+        return int(left), int(top), int(left) + width, int(top) + height
 
     def length(self, limit: int, stride: Stride) -> int:
         """Return the largest 1 + k * time that is at most ``limit`` and at most the frames there are."""
@@ -104,23 +109,35 @@ class Source:
         count = 1 + math.ceil((self.num_frames - 1) / stride.time) * stride.time
         return self.head(count)
 
-    def moments(self) -> list[int]:
-        """Return for every given frame the nearest frame at the model's rate."""
-        return [min(self.num_frames - 1, round(i / self.clip.fps * self.fps)) for i in range(self.clip.num_frames)]
+    def moments(self, canvas: Canvas | None = None) -> list[int]:
+        """Return for every given frame, or for every one that stands on a canvas, the nearest frame at the model's rate."""
+        count = self.clip.num_frames
+        order = range(count) if canvas is None or self.is_still else canvas.order(count, self.clip.fps)
+        return [min(self.num_frames - 1, round(i / self.clip.fps * self.fps)) for i in order]
 
     def shown(self, canvas: Canvas, first: int = 0, last: int | None = None) -> Pixels:
         """Return given frames ``[first, last)`` as they stand in what is written: untouched if size and rate are the canvas's."""
-        left, top, right, bottom = self._box
-        frames = self.clip.frames[first:last, top:bottom, left:right]
-        if (right - left, bottom - top) != (canvas.width, canvas.height):
-            frames = place(frames, (canvas.width, canvas.height), "crop")[0]
+        frames = self.clip.frames[first:last]
+        if (canvas.box or (0, 0, *self.placement.target)) == self.placement.target_box:
+            left, top, right, bottom = self._box
+            frames = resize(frames[:, top:bottom, left:right], (canvas.width, canvas.height))
+        else:
+            # The canvas shows another part of the model's picture than this source fills, so its padding is seen or it is cut.
+            frames = canvas.sized(self.seen(frames))
         return frames if self.is_still else canvas.timed(frames, self.clip.fps)
+
+    def seen(self, frames: Pixels) -> Pixels:
+        """Return frames of the clip's size as the model sees them: ``[T, h, w, 3]`` at its size."""
+        left, top, right, bottom = self._box
+        # Cut to whole pixels first: what the model sees is then exactly what the canvas shows.
+        fit: Fit = "pad" if self.placement.fit == "pad" else "stretch"
+        return place(frames[:, top:bottom, left:right], self.placement.target, fit)[0]
 
     def _index(self, k: int) -> int:
         return min(self.clip.num_frames - 1, round(k / self.fps * self.clip.fps))
 
     def _placed(self, indices: list[int]) -> Pixels:
-        return place(self.clip.frames[indices], self.placement.target, self.placement.fit)[0]
+        return self.seen(self.clip.frames[indices])
 
 
 def grid_size(width: int, height: int, area: int, stride: Stride) -> tuple[int, int]:
@@ -153,8 +170,8 @@ def open_source(media: Media, size: tuple[int, int], fps: float, fit: Fit) -> So
         fit: ``crop``, ``pad`` or ``stretch``.
 
     Raises:
-        MediaError: the file cannot be read.
-        InputError: the clip is larger than can be worked on.
+        MediaError: the file cannot be read, or the fit is unknown.
+        InputError: a side is below 2 pixels.
     """
     clip = as_clip(media)
     return Source(clip=clip, placement=plan((clip.width, clip.height), size, fit), fps=fps)
@@ -190,6 +207,6 @@ def made_with(clip: Clip) -> str:
     """Return the prompt that a clip was generated with, empty if it was not generated here."""
     try:
         prompt = json.loads(clip.metadata.get("diorama", "{}")).get("prompt", "")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
     return prompt if isinstance(prompt, str) else ""
