@@ -37,9 +37,10 @@ def attention(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int])
     Returns:
         ``[L, N, K]``.
     """
+    runs = list(_runs(lengths))
     outputs = []
-    for _, start, count, length in _runs(lengths):
-        q, k, v = (x[start : start + count * length].reshape(count, length, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
+    for (count, length), *parts in zip(runs, *(_cut(x, runs) for x in (query, key, value)), strict=True):
+        q, k, v = (x.reshape(count, length, *x.shape[1:]).transpose(1, 2) for x in parts)
         outputs.append(_attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -57,13 +58,19 @@ def cross_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence
     Returns:
         ``[L, N, K]``.
     """
+    runs = list(_runs(lengths))
+    counts = [count for count, _ in runs]
+    masks = [None] * len(runs) if mask is None else torch.split(mask, counts)
     outputs = []
-    for clip, start, count, length in _runs(lengths):
-        q = query[start : start + count * length].reshape(count, length, *query.shape[1:]).transpose(1, 2)
-        clips = slice(clip, clip + count)
-        seen = None if mask is None else mask[clips, None, None]
-        outputs.append(_attend(q, key[clips], value[clips], seen).transpose(1, 2).flatten(0, 1))
+    for (count, length), part, k, v, seen in zip(runs, _cut(query, runs), torch.split(key, counts), torch.split(value, counts), masks, strict=True):
+        q = part.reshape(count, length, *part.shape[1:]).transpose(1, 2)
+        outputs.append(_attend(q, k, v, None if seen is None else seen[:, None, None]).transpose(1, 2).flatten(0, 1))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _cut(x: Tensor, runs: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
+    """Return the tokens of every run. The backward pass of a split is one copy; that of a slice fills and adds a whole tensor for each."""
+    return torch.split(x, [count * length for count, length in runs])
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
@@ -85,13 +92,10 @@ def _written_out(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None)
     return scores.softmax(dim=-1) @ value
 
 
-def _runs(lengths: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield ``(first clip, first token, number of clips, tokens a clip)`` of every run of equal lengths."""
-    clip = start = 0
+def _runs(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield ``(number of clips, tokens a clip)`` of every run of equal lengths."""
     for length, group in groupby(lengths):
-        count = len(list(group))
-        yield clip, start, count, length
-        clip, start = clip + count, start + count * length
+        yield len(list(group)), length
 
 
 def attention_plain(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -194,14 +194,20 @@ def _interruptible() -> Iterator[threading.Event]:
 def _threads(device: torch.device, parts: int) -> Iterator[ThreadPoolExecutor | None]:
     """Yield threads of one core each for the parts of a step, where there are several of both.
 
-    Two parts on a core each are 1.35 times as fast as both cores on one part after the other (docs/log.md, 2026-11-20).
+    Two parts on a core each are 1.35 times as fast as both cores on one part after the other (docs/log.md, 2026-11-20). The
+    optimiser gets one core too: with two, it waits for the second whenever another process has it, and took 1.2 s a step for 0.1.
     """
     workers = min(parts, torch.get_num_threads())
     if device.type != "cpu" or workers < 2:
         yield None
         return
-    with ThreadPoolExecutor(workers, "part", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield pool
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(workers, "part", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(kw_only=False)
