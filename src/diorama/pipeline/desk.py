@@ -64,14 +64,22 @@ class Desk:
             like: Another input whose size this one is to take; None takes the size asked for, or the grid's nearest to the input's own.
 
         Raises:
-            MediaError: the file cannot be read.
+            InputError: the size or rate asked for is outside its range, or a side of the input is below 2 pixels.
+            MediaError: the file cannot be read, or the fit is unknown.
         """
+        asked: dict[str, Any] = {name: self.options[name] for name in ("size", "fps") if name in self.options}
+        make_request("", {**asked, "num_frames": 1}, self.stride)
         clip = as_clip(media)
-        if like is not None:
-            return self._alike(clip, like)
+        source = self._own(clip) if like is None else self._alike(clip, like)
+        if clip.num_frames > 1 and abs(clip.fps - self.fps) > 1e-6:
+            self.notes.append(f"input of {clip.fps:g} frames per second seen at {self.fps:g}")
+        return source
+
+    def _own(self, clip: Clip) -> Source:
+        """Bring a clip to the size asked for, or to the grid's nearest to its own."""
+        size: tuple[int, int]
         if "size" in self.options:
-            size, fit = self.options["size"], self.fit or "crop"
-            make_request("", {"size": size, "num_frames": 1}, self.stride)
+            size, fit = tuple(self.options["size"]), self.fit or "crop"
         else:
             size = grid_size(clip.width, clip.height, Request.width * Request.height, self.stride)
             # The grid has nearly every shape; what it lacks of this one is a few per cent, which are given back at the end.
@@ -79,8 +87,6 @@ class Desk:
         source = open_source(clip, size, self.fps, fit)
         if (clip.width, clip.height) != size:
             self.notes.append(f"input {source.placement.describe()} for the model")
-        if clip.num_frames > 1 and abs(clip.fps - self.fps) > 1e-6:
-            self.notes.append(f"input of {clip.fps:g} frames per second seen at {self.fps:g}")
         return source
 
     def _alike(self, clip: Clip, like: Source) -> Source:
