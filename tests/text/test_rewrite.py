@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from diorama.errors import ConfigError, InputError
-from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint
+from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint, split_prompt
 
 GRAMMAR = Grammar(
     words={
@@ -78,6 +78,63 @@ def test_the_seed_decides() -> None:
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(InputError, match="empty"):
         rewrite(" . ", GRAMMAR, 0)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a red ball rolls left",
+        "A red ball rests on grass. It is shiny, and the camera orbits left.",
+        "a red ball rolls to the left next to a blue cube while it shines",
+        "every now and then a ball bounces at the end of a street",
+        "a lamp has glowed since then",
+        "Then a ball rolls.",
+    ],
+)
+def test_one_moment_stays_whole(prompt: str) -> None:
+    assert split_prompt(f"  {prompt.replace(' ', '  ')} ") == [prompt]
+
+
+@pytest.mark.parametrize(
+    "joint", [", then ", " then ", " and then ", ". Then, ", "; afterwards ", ". After that ", ", and finally ", ". A few moments later, "]
+)
+def test_every_word_for_what_comes_next_begins_a_part(joint: str) -> None:
+    assert split_prompt(f"a red ball rolls left{joint}it hits a blue cube.") == ["a red ball rolls left", "the red ball hits a blue cube"]
+    assert split_prompt(f"a red ball rolls left{joint}the camera orbits") == ["a red ball rolls left", "the camera orbits"]
+
+
+def test_a_sentence_without_such_a_word_belongs_to_the_moment_before() -> None:
+    prompt = "First, a red ball rolls left. The camera orbits. It suddenly stops. A cone falls!"
+    assert split_prompt(prompt) == ["a red ball rolls left. The camera orbits", "the red ball stops. A cone falls!"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "last"),
+    [
+        ("a red ball rolls left, then hits a cube and finally stops", "the red ball stops"),
+        ("A big red ball rolls left. Later the ball stops", "the big red ball stops"),
+        ("a yellow glass bus arrives, then it's gone", "the yellow glass bus is gone"),
+        ("on grass by day, a ball that bounces rolls left, then it stops", "the ball stops"),
+        ("two red balls roll left, then they stop", "two red balls stop"),
+        ("a red ball and a blue cube slide left, then both fall over", "the red ball and the blue cube fall over"),
+        ("Anna walks in, then she sits", "Anna sits"),
+        ("a ball falls. Then a green cone falls. Then it topples", "the green cone topples"),
+        ("a ball falls, then the camera orbits, then it stops", "the ball stops"),
+        ("the camera orbits, then it zooms in", "the camera zooms in"),
+    ],
+)
+def test_a_part_says_in_full_what_it_is_about(prompt: str, last: str) -> None:
+    assert split_prompt(prompt)[-1] == last
+
+
+@pytest.mark.parametrize("last", ["it rains", "they collide", "cars arrive", "the cube stops", "both of them stop"])
+def test_what_is_about_something_else_stays_as_typed(last: str) -> None:
+    assert split_prompt(f"a red ball rolls left, then {last}") == ["a red ball rolls left", last]
+
+
+def test_nothing_cannot_be_split() -> None:
+    with pytest.raises(InputError, match="empty"):
+        split_prompt(" . ")
 
 
 def test_the_grammar_is_read_from_a_model_folder(tmp_path) -> None:

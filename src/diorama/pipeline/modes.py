@@ -23,7 +23,7 @@ from diorama.pipeline.items import Guide, Item, Keep, Region, Ring, StartFrom
 from diorama.pipeline.region import read_region, to_cells
 from diorama.pipeline.request import Request
 from diorama.pipeline.source import Media, Source, as_clip, grid_size, part
-from diorama.pipeline.storyboard import Storyboard, read_storyboard
+from diorama.pipeline.storyboard import HELD, Storyboard, read_storyboard
 
 __all__ = ["animate", "blend", "connect", "draft", "edit", "extend", "finish", "image", "loop", "outpaint", "recut", "remix", "storyboard", "text"]
 
@@ -31,8 +31,6 @@ CONTEXT_FRAMES = 17
 """Frames of a given clip that the model sees when it goes on from it."""
 VIDEO_ENDINGS = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi", ".png", ".jpg", ".jpeg", ".webp")
 """A word that ends so is a file, also one that is not there."""
-HELD = 0.5
-"""Flow time at which the latent frame before a given ending starts: one of its four frames is known, the others are not."""
 
 
 def text(desk: Desk, prompt: str) -> Film:
