@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from diorama import runtime
 from diorama.errors import InputError, TooLargeError
-from diorama.pipeline.generate import decode, denoise, generate, memory_needed, prepare
-from diorama.pipeline.items import Guide, Keep, Region, StartFrom
+from diorama.media import Clip, to_tensor
+from diorama.pipeline.generate import _around, decode, denoise, encode, encode_held, generate, memory_needed, prepare
+from diorama.pipeline.items import Guide, Item, Keep, Region, Ring, StartFrom
 from diorama.pipeline.load import Models
 from diorama.pipeline.request import Request
 
@@ -96,3 +103,166 @@ def test_memory_grows_with_the_request_and_is_checked_first(models: Models, monk
     monkeypatch.setattr(runtime, "available_memory", lambda device: 10_000_000)
     with pytest.raises(TooLargeError, match="ask for less than 481 frames of 1920x1088"):
         generate(models, large, [Guide(prompt="red ball")])
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 17, 21, 33])
+def test_chunked_encoding_is_the_whole(models: Models, num_frames: int) -> None:
+    frames = np.random.default_rng(num_frames).integers(0, 256, (num_frames, 32, 48, 3), np.uint8)
+    with torch.inference_mode(), runtime.autocast(models.device):
+        whole = models.autoencoder.encode(to_tensor(Clip(frames, 1.0)))[0]
+    latent = encode(models, frames)
+    assert latent.shape == (4, 1 + (num_frames - 1) // 4, 2, 3)
+    assert latent.dtype == torch.float32
+    assert not latent.is_inference()
+    torch.testing.assert_close(latent, whole.float(), atol=0.02, rtol=0.02)
+
+
+def test_a_held_frame_is_a_later_one_of_a_clip_that_stands_still(models: Models) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
+    held, still = encode_held(models, frame), encode(models, np.repeat(frame, 41, axis=0))
+    assert held.shape == (4, 1, 2, 3)
+    later, first = still[:, 3:], still[:, :1]
+    torch.testing.assert_close(held.expand(4, 8, 2, 3), later, atol=0.1 * float(later.std()), rtol=0.0)
+    assert (held - later).abs().max() < (held - first).abs().max()
+
+
+@pytest.mark.parametrize("num_latents", [1, 2, 7, 15])
+def test_a_ring_decodes_alike_wherever_it_is_cut(models: Models, num_latents: int) -> None:
+    latent = torch.randn(4, num_latents, 2, 3, generator=torch.Generator().manual_seed(3))
+    frames = decode(models, latent, 12.0, ring=True)
+    assert frames.shape == (4 * num_latents, 32, 48, 3)
+    assert len(np.unique(frames)) > 100
+    for turn in range(num_latents):
+        turned = decode(models, latent.roll(turn, dims=1), 12.0, ring=True)
+        assert np.abs(turned.astype(int) - np.roll(frames, 4 * turn, axis=0)).max() <= 1
+    calls: list[tuple[str, int, int]] = []
+    decode(models, latent, 12.0, lambda *step: calls.append(step), ring=True)
+    assert calls == [("decode", i, num_latents) for i in range(num_latents + 1)]
+
+
+@pytest.mark.parametrize(("num_frames", "window"), [(1, 2), (2, 9), (4, 9), (8, 9), (9, 9), (20, 9), (8, 3), (7, 2), (13, 100)])
+@pytest.mark.parametrize("both", [True, False])
+def test_every_frame_of_a_ring_comes_home(num_frames: int, window: int, both: bool) -> None:
+    x = torch.arange(num_frames, dtype=torch.float32)[None, :, None, None].expand(2, num_frames, 1, 1)
+    borders: set[int] = set()
+
+    def pair(shown: Tensor, times: Tensor, both: bool, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        assert len(frames) <= max(2, window)
+        assert torch.equal(shown[0, :, 0, 0], frames.float())
+        assert torch.equal(times, shown[0] / 100)
+        # A run without a break, the end before the beginning.
+        assert ((frames[1:] - frames[:-1]) % num_frames).eq(1 % num_frames).all()
+        borders.add(int(frames[1]))
+        return shown, -shown if both else None
+
+    velocity = _around(pair, num_frames, window)
+    for _ in range(24):
+        conditional, negative = velocity(x, x[0] / 100, both)
+        assert torch.equal(conditional, x)
+        assert (negative is not None) == both
+        assert negative is None or torch.equal(negative, -x)
+    # The cuts are everywhere, so that no place is special.
+    assert borders == set(range(num_frames))
+
+
+def test_a_ring_is_sampled_alike_wherever_it_begins() -> None:
+    x = torch.randn(3, 8, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def neighbours(shown: Tensor, times: Tensor, both: bool, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        return shown + torch.cat([torch.zeros_like(shown[:, :1]), shown[:, :-1]], dim=1), None
+
+    times = torch.ones(8, 2, 2)
+    answer = _around(neighbours, 8, 9)(x, times, False)[0]
+    torch.testing.assert_close(answer, x + x.roll(1, dims=1))
+
+
+def sees(models: Models, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of frames of every look of the model."""
+    looks: list[int] = []
+    pack = models.transformer.pack
+
+    def recorded(clips: list[Tensor], *given: Any, **named: Any) -> Any:
+        looks.append(clips[0].shape[1])
+        return pack(clips, *given, **named)
+
+    monkeypatch.setattr(models.transformer, "pack", recorded)
+    return looks
+
+
+@pytest.mark.parametrize(("ring", "window", "limit"), [(True, None, 9), (True, 4, 4), (False, None, 9), (False, 4, 4), (False, 2, 2), (True, 2, 2)])
+def test_a_long_clip_is_seen_through_a_window_and_keeps_what_was_given(
+    models: Models, monkeypatch: pytest.MonkeyPatch, ring: bool, window: int | None, limit: int
+) -> None:
+    num_latents = 14 - ring
+    request = Request(prompt="red ball", width=32, height=32, num_frames=53, steps=2, window=window)
+    given = torch.randn(4, num_latents, 2, 2, generator=torch.Generator().manual_seed(5))
+    keeps: list[Item] = [Keep(latent=given[:, :2]), Keep(latent=given[:, -1:], frame=-1), Keep(latent=given[:, 6:7, :1], frame=6)]
+    guide = Guide(prompt="red ball", weight=torch.ones(num_latents))
+    state = prepare(models, request, [*([Ring()] if ring else []), guide, *keeps])
+    looks, calls = sees(models, monkeypatch), list[tuple[str, int, int]]()
+    latent = denoise(models, request, state, lambda *step: calls.append(step))[0]
+    assert max(looks) == limit
+    kept = (state.start == 0).expand_as(latent)
+    assert torch.equal(latent[kept], given[kept])
+    assert (latent[~kept] != state.noise[~kept]).all()
+    assert latent.isfinite().all()
+    assert [done for _, done, _ in calls] == list(range(calls[0][2] + 1))
+
+
+def test_a_clip_that_fits_the_window_is_sampled_at_once(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(prompt="red ball", width=32, height=32, num_frames=33, steps=2)
+    looks = sees(models, monkeypatch)
+    state = prepare(models, request, [Guide(prompt="red ball")])
+    latents = [denoise(models, dataclasses.replace(request, window=window), state)[0] for window in (None, 9, 100)]
+    assert set(looks) == {9}
+    assert all(torch.equal(latent, latents[0]) for latent in latents)
+    free = dataclasses.replace(models, scheduler=dataclasses.replace(models.scheduler, window=None))
+    long = dataclasses.replace(request, num_frames=53)
+    denoise(free, long, prepare(free, long, [Guide(prompt="red ball")]))
+    assert looks[-1] == 14
+
+
+def test_context_noise_leaves_given_frames_as_they_are(models: Models) -> None:
+    noisy = dataclasses.replace(models, scheduler=dataclasses.replace(models.scheduler, context_noise=0.1))
+    request = Request(prompt="red ball", width=32, height=32, num_frames=53, steps=2)
+    given = torch.randn(4, 5, 2, 2, generator=torch.Generator().manual_seed(5))
+    state = prepare(models, request, [Guide(prompt="red ball"), Keep(latent=given)])
+    one, again, without = (denoise(parts, request, state)[0] for parts in (noisy, noisy, models))
+    assert torch.equal(one[:, :5], given)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, without)
+
+
+@pytest.mark.parametrize("ring", [False, True])
+@pytest.mark.parametrize("num_frames", [9, 53])
+def test_nothing_to_do_is_not_done(models: Models, monkeypatch: pytest.MonkeyPatch, ring: bool, num_frames: int) -> None:
+    def never(*given: Any) -> Iterator[Tensor]:
+        raise AssertionError("the transformer was called")
+
+    monkeypatch.setattr(models.transformer, "forward", never)
+    request = Request(prompt="red ball", width=48, height=32, num_frames=num_frames, steps=2)
+    num_latents = 1 + (num_frames - 1) // 4 - ring
+    given = torch.randn(4, num_latents, 2, 3, generator=torch.Generator().manual_seed(5))
+    items = [*([Ring()] if ring else []), Guide(prompt="red ball", weight=torch.ones(num_latents)), StartFrom(latent=given, strength=0.0)]
+    assert torch.equal(denoise(models, request, prepare(models, request, items))[0], given)
+
+
+def test_a_ring_comes_out_four_frames_to_a_latent(models: Models) -> None:
+    request = Request(prompt="red ball", width=32, height=32, num_frames=17, steps=2)
+    items = [Ring(), Guide(prompt="red ball", weight=torch.ones(4))]
+    frames, notes = generate(models, request, items)
+    assert frames.shape == (16, 32, 32, 3)
+    assert notes == []
+    assert np.array_equal(frames, generate(models, request, items)[0])
+
+
+def test_memory_grows_with_the_window_not_with_the_length(models: Models) -> None:
+    def needed(num_frames: int, window: int | None = None) -> int:
+        return memory_needed(models, Request(prompt="", width=256, height=256, num_frames=num_frames, window=window))
+
+    frame = 256 * 256 * 3
+    # What a longer clip takes is its frames alone, 10 bytes a value at most.
+    for window in (None, 4, 20):
+        assert 0 < needed(401, window) - needed(201, window) <= 200 * frame * 10
+    assert needed(401, 90) - needed(401, 30) > 2 * (needed(401, 30) - needed(401, 20))
+    assert needed(17, 9) == needed(17, 50) == needed(17)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diorama.errors import InputError
-from diorama.pipeline.items import Guide, Keep, Region, StartFrom
+from diorama.pipeline.items import Guide, Keep, Region, Ring, StartFrom
 from diorama.pipeline.state import LatentState, blank
 
 
@@ -86,3 +86,36 @@ def test_guides_add_up() -> None:
     for wrong in (torch.ones(4), -torch.ones(5)):
         with pytest.raises(InputError, match="weights"):
             Guide(prompt="c", weight=wrong)(empty())
+
+
+@pytest.mark.parametrize("frames", [2, 3, 9])
+def test_a_ring_has_no_frame_that_is_coded_alone(frames: int) -> None:
+    before = blank(4, (frames, 3, 2), seed=0, fps=12.0)
+    after = Ring()(before)
+    assert after.ring
+    assert not before.ring
+    assert after.grid == (frames - 1, 3, 2)
+    assert torch.equal(after.noise, before.noise[:, 1:])
+    assert after.point.shape == after.latent.shape == (4, frames - 1, 3, 2)
+    assert before.grid == (frames, 3, 2)
+
+
+def test_items_behind_a_ring_see_its_frames() -> None:
+    given = content(1, 3, 2)
+    state = Guide(prompt="a", weight=torch.ones(4))(Keep(latent=given, frame=-1)(Ring()(empty())))
+    assert state.ring
+    assert torch.equal(state.latent[:, 3:], given)
+    assert state.start[:, 0, 0].tolist() == [1, 1, 1, 0]
+    with pytest.raises(InputError, match="4 numbers"):
+        Guide(prompt="a", weight=torch.ones(5))(state)
+
+
+def test_a_still_cannot_be_a_ring() -> None:
+    with pytest.raises(InputError, match="a still cannot loop"):
+        Ring()(blank(4, (1, 3, 2), seed=0, fps=12.0))
+
+
+@pytest.mark.parametrize("strength", [float("nan"), -0.01, 1.01])
+def test_a_wild_strength_is_refused(strength: float) -> None:
+    with pytest.raises(InputError, match=r"strength .* is out of range"):
+        StartFrom(latent=content(5, 3, 2), strength=strength)(empty())

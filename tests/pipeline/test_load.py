@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -74,6 +75,20 @@ def test_an_index_names_the_classes_of_its_parts(tmp_path: Path) -> None:
     assert {part: index[part][0] for part in names} == {"transformer": "diffusers", "vae": "diffusers", "text_encoder": "diorama"}
     with pytest.raises(CheckpointError, match="before its index"):
         write_index(tmp_path / "empty", SchedulerConfig())
+
+
+@pytest.mark.parametrize(
+    "scheduler", [SchedulerConfig(window=5, context_noise=0.05, shift=3.0), SchedulerConfig(window=None), SchedulerConfig()], ids=str
+)
+def test_what_sampling_must_know_survives(models: Models, tmp_path: Path, scheduler: SchedulerConfig) -> None:
+    save_models(dataclasses.replace(models, scheduler=scheduler), tmp_path)
+    assert load_models(tmp_path, "cpu").scheduler == scheduler
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    kept = json.loads(path.read_text())
+    assert (kept["window"], kept["context_noise"]) == (scheduler.window, scheduler.context_noise)
+    # A folder from before there were windows.
+    path.write_text(json.dumps({"_class_name": kept["_class_name"], "shift": 3.0}))
+    assert load_models(tmp_path, "cpu").scheduler == SchedulerConfig(shift=3.0)
 
 
 def test_truncated_weights_are_said(folder: Path, tmp_path: Path) -> None:

@@ -6,15 +6,19 @@ import dataclasses
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import diorama
 from diorama.errors import InputError
-from diorama.pipeline import Pipeline
+from diorama.pipeline import Pipeline, modes
+from diorama.pipeline.film import Film, Made
+from diorama.pipeline.items import Guide
 from diorama.pipeline.load import Models
-from diorama.pipeline.request import Options
+from diorama.pipeline.request import Options, Request
+from diorama.pipeline.source import Canvas
 
 QUICK: Options = {"size": (48, 32), "num_frames": 5, "steps": 2}
 
@@ -57,10 +61,10 @@ def test_seed_prompt_negative_prompt_and_rate_matter(pipe: Pipeline) -> None:
         assert not np.array_equal(base, pipe.generate(prompt, **{**QUICK, **change}).frames), (prompt, change)
 
 
-def test_image_is_one_frame_and_the_first_of_nothing_else(pipe: Pipeline) -> None:
+def test_image_is_one_frame(pipe: Pipeline) -> None:
     clip = pipe.image("a red ball", size=(32, 32), steps=2)
     assert clip.frames.shape == (1, 32, 32, 3)
-    with pytest.raises(InputError, match="no length"):
+    with pytest.raises(InputError, match="leave out seconds"):
         pipe.image("a red ball", seconds=2.0)
 
 
@@ -86,6 +90,67 @@ def test_options_are_checked(pipe: Pipeline) -> None:
         pipe.generate("a red ball", size=(100, 100))
     with pytest.raises(InputError, match="did you mean 'seed'"):
         pipe.generate("a red ball", sed=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "keywords", "said"),
+    [
+        ("extnd", (), {}, "unknown mode 'extnd'; did you mean 'extend'"),
+        ("zzz", (), {}, "allowed: animate, "),
+        ("extend", ("a.mp4",), {"directon": "both"}, "unknown option 'directon' of extend; did you mean 'direction'"),
+        ("extend", (), {}, "extend missing a required argument: 'clip'; it takes clip, prompt"),
+        ("extend", ("a.mp4", "b", "c"), {}, "too many positional arguments"),
+        ("extend", ("a.mp4",), {"clip": "b.mp4"}, "multiple values for argument 'clip'"),
+        ("text", ("a ball",), {"scale": "big"}, "allowed: original, model"),
+    ],
+)
+def test_a_wrong_call_gets_one_sentence(pipe: Pipeline, mode: str, given: tuple[str, ...], keywords: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        pipe.film(mode, *given, **keywords)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mode_is_a_method(pipe: Pipeline) -> None:
+    for name, function in modes.MODES.items():
+        assert name in dir(pipe)
+        assert callable(getattr(pipe, name))
+        if name not in vars(Pipeline):
+            assert getattr(pipe, name).__doc__ == function.__doc__
+    with pytest.raises(AttributeError, match="no 'extnd'"):
+        _ = pipe.extnd
+
+
+def test_a_film_is_planned_without_being_made(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(pipe.models.transformer, "forward", None)
+        film = pipe.film("text", "a red ball", **QUICK)
+    clip = pipe.shoot(film, mode="text")
+    assert np.array_equal(clip.frames, pipe.generate("a red ball", **QUICK).frames)
+
+
+def test_several_shots_are_made_in_order_with_their_notes_once(pipe: Pipeline) -> None:
+    shot = pipe.film("text", "red ball " * 50, **QUICK).shots[0]
+    other = dataclasses.replace(shot, request=dataclasses.replace(shot.request, seed=1))
+    canvas = Canvas(width=48, height=32, fps=12.0)
+    film = Film(shots=(shot, other), pieces=(Made(shot=1), Made(shot=0)), canvas=canvas, notes=("a note",))
+    stages: list[str] = []
+    clip = pipe.shoot(film, progress=lambda stage, done, total: stages.append(stage) if done == total else None)
+    assert stages == ["denoise", "decode"] * 2
+    one, two = (pipe.shoot(dataclasses.replace(film, pieces=(Made(shot=i),))).frames for i in range(2))
+    assert not np.array_equal(one, two)
+    assert np.array_equal(clip.frames, np.concatenate([two, one]))
+    notes = json.loads(clip.metadata["diorama"])["notes"]
+    assert notes[0] == "a note"
+    assert len(notes) == len(set(notes)) == 2
+
+
+def test_items_of_ones_own_make_a_clip(pipe: Pipeline) -> None:
+    request = Request(prompt="a red ball", width=48, height=32, num_frames=5, steps=2)
+    clip = pipe.make(request, [Guide(prompt="a red ball")])
+    assert np.array_equal(clip.frames, pipe.generate("a red ball", **QUICK).frames)
+    assert clip.fps == 12.0
+    assert json.loads(clip.metadata["diorama"])["mode"] == "film"
 
 
 def test_rewrite_uses_the_words_of_the_model(pipe: Pipeline) -> None:

@@ -41,6 +41,8 @@ def test_keywords_become_a_request() -> None:
         ({"guidance_scale": -1.0}, "guidance scale"),
         ({"guidance_interval": (0.9, 0.1)}, "guidance interval"),
         ({"negative_prompt": "x" * 30_000}, "negative prompt has 30000 characters"),
+        ({"window": 1}, "window of 1 latent frames cannot roll; give at least 2"),
+        ({"window": -3}, "window of -3"),
         ({"guidance": 3.0}, "unknown option 'guidance'; did you mean"),
     ],
 )
@@ -49,3 +51,8 @@ def test_wrong_values_get_one_sentence(options: dict[str, Any], said: str) -> No
         make_request("a ball", options, Stride())
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_window_is_the_models_own_unless_given() -> None:
+    assert make_request("a ball", {}, Stride()).window is None
+    assert make_request("a ball", {"window": 2}, Stride()).window == 2

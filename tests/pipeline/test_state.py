@@ -29,3 +29,11 @@ def test_point_mixes_content_and_noise_by_start() -> None:
     assert torch.equal(point[:, 0].view(torch.int32), content[:, 0].view(torch.int32))
     torch.testing.assert_close(point[:, 1], 0.5 * state.noise[:, 1])
     assert torch.equal(point[:, 2], state.noise[:, 2])
+
+
+def test_time_is_open_until_an_item_closes_it() -> None:
+    state = blank(2, (3, 1, 1), seed=0, fps=12.0)
+    assert not state.ring
+    closed = dataclasses.replace(state, ring=True)
+    assert closed.ring
+    assert torch.equal(closed.point, state.point)
