@@ -55,3 +55,10 @@ def test_what_does_not_fit_is_refused():
         pack(latents(), [0.0])
     with pytest.raises(InputError, match="do not fit a token grid"):
         pack(latents(), [torch.zeros(4), 0.0, 0.0])
+
+
+def test_a_window_says_that_it_begins_in_mid_clip():
+    assert pack(latents(), [0.0, 0.0, 0.0]).begins == (True, True, True)
+    assert pack(latents(), [0.0, 0.0, 0.0], begins=[True, False, True]).begins == (True, False, True)
+    with pytest.raises(InputError, match="one of each"):
+        pack(latents(), [0.0, 0.0, 0.0], begins=[True])

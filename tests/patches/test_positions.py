@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from diorama.errors import InputError
-from diorama.patches import positions
+from diorama.patches import places, positions
+from diorama.patches.positions import NUM_PLACE_FEATURES
 
 
 def test_index_counts_tokens():
@@ -37,3 +38,20 @@ def test_view_counts_seconds_not_frames():
     assert slow[1, 0] == 2
     with pytest.raises(InputError, match="above 0"):
         positions((1, 1, 1), fps=0)
+
+
+def test_places_tell_top_from_bottom_alike_at_every_resolution() -> None:
+    small, large = places((2, 4, 6)).reshape(2, 4, 6, -1), places((2, 8, 12)).reshape(2, 8, 12, -1)
+    assert small.shape[-1] == NUM_PLACE_FEATURES
+    assert len({tuple(row.tolist()) for row in small[1].flatten(0, 1)}) == 24
+    # A coarse token lies in the middle of four fine ones: what is linear in place is their mean.
+    fine = large.unfold(1, 2, 2).unfold(2, 2, 2).mean(dim=(-1, -2))
+    linear = [NUM_PLACE_FEATURES // 2 - 1, NUM_PLACE_FEATURES - 2]
+    torch.testing.assert_close(fine[..., linear], small[..., linear])
+    assert torch.equal(small[0, ..., :-1], small[1, ..., :-1])
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_places_mark_the_first_frame_of_a_clip_only(begins: bool) -> None:
+    marks = places((3, 2, 2), begins=begins).reshape(3, 4, -1)[..., -1]
+    assert torch.equal(marks, torch.tensor([float(begins), 0.0, 0.0])[:, None].expand(3, 4))

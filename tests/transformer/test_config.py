@@ -18,7 +18,7 @@ def test_our_fields_are_off_in_a_folder_that_lacks_them(tmp_path):
     assert config.is_wan
     assert config.patch_size == (1, 2, 2)
     assert config.token_dim == 64
-    assert not {"pooled_dim", "coordinates"} & write_config(config).keys()
+    assert not {"pooled_dim", "coordinates", "place"} & write_config(config).keys()
 
 
 def test_ours_is_written_whole(tmp_path):

@@ -2,6 +2,6 @@
 
 from diorama.patches.pack import Pack, pack, unpack
 from diorama.patches.patchify import grid_of, patchify, unpatchify
-from diorama.patches.positions import Coordinates, positions
+from diorama.patches.positions import Coordinates, places, positions
 
-__all__ = ["Coordinates", "Pack", "grid_of", "pack", "patchify", "positions", "unpack", "unpatchify"]
+__all__ = ["Coordinates", "Pack", "grid_of", "pack", "patchify", "places", "positions", "unpack", "unpatchify"]

@@ -33,6 +33,8 @@ class Pack:
     """Flow time of every token ``[L]`` float32 in [0, 1]."""
     grids: tuple[Triple, ...]
     """Token grid ``(f, h, w)`` of every clip."""
+    begins: tuple[bool, ...]
+    """Whether the first frame of each is the first of a clip; false for a window that begins in mid-clip."""
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -60,6 +62,7 @@ def pack(
     patch_size: Triple = (1, 1, 1),
     coordinates: Coordinates = "view",
     fps: float | Sequence[float] = REFERENCE_FPS,
+    begins: bool | Sequence[bool] = True,
 ) -> Pack:
     """Pack latents of any sizes.
 
@@ -69,12 +72,14 @@ def pack(
         patch_size: Latent cells per token along ``(T, H, W)``.
         coordinates: Convention of the positions, as the model was trained.
         fps: Frames per second, one for all clips or one a clip.
+        begins: Whether a clip's first frame is coded alone, one for all clips or one a clip; false for windows that begin in mid-clip.
 
     Raises:
         InputError: no clip, counts that differ, a latent off the patch grid, or times of a shape that does not fit.
     """
     rates = [fps] * len(latents) if isinstance(fps, int | float) else list(fps)
-    if not latents or len(times) != len(latents) or len(rates) != len(latents):
+    starts = (begins,) * len(latents) if isinstance(begins, bool) else tuple(begins)
+    if not latents or not len(times) == len(rates) == len(starts) == len(latents):
         raise InputError(f"{len(latents)} clips, {len(times)} times and {len(rates)} frame rates cannot be packed: give one of each for every clip")
     grids = tuple(grid_of((x.shape[1], x.shape[2], x.shape[3]), patch_size) for x in latents)
     device = latents[0].device
@@ -83,6 +88,7 @@ def pack(
         positions=torch.cat([positions(grid, coordinates, fps=rate) for grid, rate in zip(grids, rates, strict=True)]).to(device),
         times=torch.cat([_token_times(time, grid, device) for time, grid in zip(times, grids, strict=True)]),
         grids=grids,
+        begins=starts,
     )
 
 

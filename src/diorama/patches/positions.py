@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diorama.errors import InputError
 
-__all__ = ["REFERENCE_FPS", "REFERENCE_TOKENS", "Coordinates", "positions"]
+__all__ = ["NUM_PLACE_FEATURES", "REFERENCE_FPS", "REFERENCE_TOKENS", "Coordinates", "places", "positions"]
 
 Coordinates = Literal["index", "view"]
 """``index``: whole token numbers from 0, as Wan. ``view``: time in latent frames at 12 fps, space as a share of the view."""
@@ -47,3 +47,34 @@ def positions(grid: tuple[int, int, int], coordinates: Coordinates = "view", *, 
         y = (y + 0.5 - grid[1] / 2) * unit
         x = (x + 0.5 - grid[2] / 2) * unit
     return torch.stack(torch.meshgrid(t, y, x, indexing="ij"), dim=-1).reshape(-1, 3).float()
+
+
+_WAVES = 6
+NUM_PLACE_FEATURES = 2 * _WAVES + 3
+"""Width of ``places``."""
+
+
+def places(grid: tuple[int, int, int], *, begins: bool = True) -> Tensor:
+    """Return where in the picture every token is, in absolute terms, and whether its frame is the first of a clip.
+
+    Rotary positions tell tokens only how far apart they are. A small model learns much sooner where sky and floor belong if it is told.
+    And the first latent frame of a clip codes one frame where later ones code several: a window that begins in mid-clip must say so.
+
+    Args:
+        grid: Tokens ``(f, h, w)``.
+        begins: Whether the first of the frames is the first of a clip.
+
+    Returns:
+        ``[f * h * w, NUM_PLACE_FEATURES]`` float32: cosines of the share of height and of width, the distances from the middle as in
+        ``view`` divided by 4, and 1 in the first frame of a clip.
+    """
+    f, h, w = grid
+    unit = REFERENCE_TOKENS / math.sqrt(h * w) / 4
+    waves = math.pi * torch.arange(1, _WAVES + 1, dtype=torch.float64)
+    rows, columns = ((torch.arange(n, dtype=torch.float64) + 0.5)[:, None] for n in (h, w))
+    down = torch.cat([(waves * rows / h).cos(), (rows - h / 2) * unit], dim=1)
+    across = torch.cat([(waves * columns / w).cos(), (columns - w / 2) * unit], dim=1)
+    plane = torch.cat([down[:, None].expand(-1, w, -1), across[None].expand(h, -1, -1)], dim=2).flatten(0, 1)
+    first = torch.zeros(f, h * w, 1, dtype=torch.float64)
+    first[0] = float(begins)
+    return torch.cat([plane.expand(f, -1, -1), first], dim=2).flatten(0, 1).float()

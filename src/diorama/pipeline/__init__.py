@@ -7,13 +7,15 @@ runs through one ``generate``: a mode is a short function that returns condition
 from __future__ import annotations
 
 from diorama.pipeline.generate import Progress, generate, memory_needed
-from diorama.pipeline.items import Guide, Item, Keep, Region, StartFrom
+from diorama.pipeline.items import Guide, Item, Keep, Region, Ring, StartFrom
 from diorama.pipeline.load import Models, SchedulerConfig, load_models, model_folder, save_models, write_index
 from diorama.pipeline.pipeline import Pipeline
 from diorama.pipeline.request import Options, Request, make_request
 from diorama.pipeline.state import Cue, LatentState, blank
+from diorama.pipeline.storyboard import Card, Storyboard
 
 __all__ = [
+    "Card",
     "Cue",
     "Guide",
     "Item",
@@ -25,8 +27,10 @@ __all__ = [
     "Progress",
     "Region",
     "Request",
+    "Ring",
     "SchedulerConfig",
     "StartFrom",
+    "Storyboard",
     "blank",
     "generate",
     "load_models",

@@ -26,8 +26,6 @@ __all__ = ["Progress", "decode", "denoise", "encode", "encode_held", "generate",
 
 _ENCODE_FRAMES = 16
 """Frames encoded at once."""
-_RING_MARGIN = 4
-"""Latent frames of a ring that are shown again on either side of its cut."""
 _RING_TURN = 0.618
 """Share of a ring that the cut moves on with every step, so that it is nowhere for long."""
 _PREROLL = 12
@@ -57,8 +55,6 @@ def generate(models: Models, request: Request, items: Sequence[Item], *, progres
     remedy = f"ask for less than {request.num_frames} frames of {request.width}x{request.height}"
     runtime.check_memory(memory_needed(models, request), models.device, remedy=remedy)
     state = prepare(models, request, items)
-    if state.ring:
-        runtime.check_memory(memory_needed(models, request, ring=True), models.device, remedy=remedy)
     latent, notes = denoise(models, request, state, progress)
     return decode(models, latent, request.fps, progress, ring=state.ring), notes
 
@@ -89,7 +85,8 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     notes = _notes(texts)
     if not bool(state.start.any()):
         return state.latent.to(models.device), notes
-    num_seen = _frames_seen(models, request, state.grid[0], ring=state.ring)
+    # A run of a ring has the frame before it beside it.
+    num_seen = _frames_seen(models, request, state.grid[0] + state.ring)
     num_tokens = num_seen * math.prod(state.grid[1:]) // math.prod(models.transformer.config.patch_size)
     visited = schedule(request.steps, models.scheduler.shift_for(num_tokens))
     report = None if progress is None else lambda done, total: progress("denoise", done, total)
@@ -97,13 +94,13 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
         text = models.transformer.encode_text(texts.states, texts.mask, texts.pooled)
         pair = _denoiser(models, state, text)
         start, point = state.start.to(models.device), state.point.to(models.device)
-        if num_seen < state.grid[0]:
+        if num_seen < state.grid[0] and not state.ring:
             seen = Window(frames=num_seen, block=max(1, num_seen * 4 // 9), context_noise=models.scheduler.context_noise)
             chance = runtime.generator((request.seed + 1) % 2**63)
             latent = roll(_windowed(pair, request), point, start, visited, seen, generator=chance, progress=report)
         else:
             everything = torch.arange(state.grid[0])
-            whole = _around(pair, state.grid[0]) if state.ring else lambda x, times, both: pair(x, times, both, everything)
+            whole = _around(pair, state.grid[0], num_seen) if state.ring else lambda x, times, both: pair(x, times, both, everything)
             latent = sample(guided(whole, request.guidance), point, start, visited, solver=request.solver, progress=report)
     return latent, notes
 
@@ -148,23 +145,17 @@ def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None
     return np.concatenate(pieces)
 
 
-def _frames_seen(models: Models, request: Request, num_latents: int, *, ring: bool) -> int:
-    """Return how many latent frames the model sees at once: all of a ring, else at most the window."""
+def _frames_seen(models: Models, request: Request, num_latents: int) -> int:
+    """Return how many latent frames the model sees at once: all, or as many as the window holds."""
     window = request.window or models.scheduler.window
-    return num_latents if ring or window is None else min(num_latents, window)
+    return num_latents if window is None else min(num_latents, window)
 
 
-def memory_needed(models: Models, request: Request, *, ring: bool = False) -> int:
-    """Return roughly the bytes that a request takes beside the weights: the larger of both stages and the frames.
-
-    Args:
-        models: The model.
-        request: What is asked for.
-        ring: Whether time is closed to a ring, which the model sees whole and more.
-    """
+def memory_needed(models: Models, request: Request) -> int:
+    """Return roughly the bytes that a request takes beside the weights: the larger of both stages and the frames."""
     frames, height, width = request.shape(models.stride).latent(models.autoencoder.config.stride)
     config = models.transformer.config
-    num_seen = max(_frames_seen(models, request, frames, ring=ring), frames + 2 * _RING_MARGIN if ring else 0)
+    num_seen = _frames_seen(models, request, frames)
     num_tokens = num_seen * height * width // math.prod(config.patch_size)
     clips = 1 if request.guidance_scale == 1 else 2
     # A block holds about 16 token-wide tensors at once, the solver about 8 latents; four bytes each. Measured for the
@@ -200,16 +191,20 @@ def _denoiser(models: Models, state: LatentState, text: TextCache) -> FramesVelo
     """Return the velocity of frames under the clip's cues and, asked for, under the negative prompt, whose text comes last."""
     transformer, num_cues = models.transformer, len(state.cues)
     every_t, every_h, every_w = transformer.config.patch_size
-    cues_only = text.select(range(num_cues))
-    weights = torch.stack([cue.weight for cue in state.cues]).to(models.device) + 1e-6
-    shares = (weights / weights.sum(0))[:, None, :, None, None]
+    weights = torch.stack([cue.weight for cue in state.cues])
 
     def pair(x: Tensor, times: Tensor, both: bool, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        n = num_cues + both
-        clips = transformer.pack([x] * n, [times[::every_t, ::every_h, ::every_w]] * n, fps=state.fps)
-        tokens = transformer(clips, text if both else cues_only)
+        # Cues that say nothing of these frames cost nothing; if none says anything, all say the same.
+        here = weights[:, frames]
+        said = torch.nonzero(here.any(dim=1)).flatten().tolist() or list(range(num_cues))
+        shares = here[said] + 1e-6
+        shares = (shares / shares.sum(0))[:, None, :, None, None].to(x.device)
+        n = len(said) + both
+        begins = not state.ring and int(frames[0]) == 0
+        clips = transformer.pack([x] * n, [times[::every_t, ::every_h, ::every_w]] * n, fps=state.fps, begins=begins)
+        tokens = transformer(clips, text.select([*said, num_cues] if both else said))
         velocities = torch.stack(unpack(tokens, clips.grids, transformer.config.patch_size))
-        conditional = (shares[:, :, frames.to(x.device)] * velocities[:num_cues]).sum(0)
+        conditional = (shares * velocities[: len(said)]).sum(0)
         return conditional, velocities[-1] if both else None
 
     return pair
@@ -225,23 +220,33 @@ def _windowed(pair: FramesVelocity, request: Request) -> WindowVelocity:
     return velocity
 
 
-def _around(pair: FramesVelocity, num_frames: int) -> PairVelocity:
+def _around(pair: FramesVelocity, num_frames: int, window: int) -> PairVelocity:
     """Return the velocity of a ring.
 
-    The model sees it cut open, with the frames about the cut once more on either side, and the cut moves on with every call:
-    no frame is first or last for more than a few steps.
+    The model sees runs of it, each behind the frame before its first, as a clip's later frames stand behind the first. Where the
+    ring is cut into runs moves on with every call: no frame is at a border for more than a step.
+
+    Args:
+        pair: Velocity of a run of frames.
+        num_frames: Latent frames of the ring.
+        window: Latent frames the model may see at once, at least 2.
     """
     calls = itertools.count()
-    margin = min(_RING_MARGIN, num_frames)
+    length = min(num_frames, window - 1)
 
     def velocity(x: Tensor, times: Tensor, both: bool) -> tuple[Tensor, Tensor | None]:
         cut = round(next(calls) * _RING_TURN * num_frames)
-        frames = (torch.arange(-margin, num_frames + margin) + cut) % num_frames
-        home = torch.argsort(frames[margin : margin + num_frames]) + margin
-        seen = frames.to(x.device)
-        answers = pair(x[:, seen], times[seen], both, frames)
-        inside = [None if answer is None else answer[:, home.to(x.device)] for answer in answers]
-        assert inside[0] is not None
-        return inside[0], inside[1]
+        totals = [torch.zeros_like(x) for _ in range(1 + both)]
+        seen = torch.zeros(num_frames)
+        for first in range(cut, cut + num_frames, length):
+            frames = torch.arange(first - 1, first + length) % num_frames
+            here = frames.to(x.device)
+            answers = pair(x[:, here], times[here], both, frames)
+            for total, answer in zip(totals, answers, strict=False):
+                assert answer is not None
+                total[:, here[1:]] += answer[:, 1:]
+            seen[frames[1:]] += 1
+        mean = [total / seen.to(x.device)[:, None, None] for total in totals]
+        return mean[0], mean[1] if both else None
 
     return velocity

@@ -7,7 +7,7 @@ knows nothing of worlds or pixels.
 from __future__ import annotations
 
 from diorama.text.encoder import CompactTextConfig, CompactTextEncoder, load_text_encoder
-from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint
+from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint, split_prompt
 from diorama.text.states import TextEncoder, TextStates
 from diorama.text.tokenizer import PromptTokenizer, Tokens, build_vocabulary
 from diorama.text.umt5 import Umt5TextEncoder, load_umt5
@@ -26,4 +26,5 @@ __all__ = [
     "load_umt5",
     "rewrite",
     "rewrite_with_endpoint",
+    "split_prompt",
 ]

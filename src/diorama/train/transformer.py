@@ -31,8 +31,6 @@ from diorama.transformer import Transformer, TransformerConfig
 
 __all__ = ["ClipData", "PackBatch", "SampleConfig", "TransformerTask", "TransformerTrainConfig", "pack_loss", "train_transformer"]
 
-NEARLY_CLEAN = 0.2
-"""Flow time up to which a frame still shows what it is."""
 PROMPTS = (
     "a red ball bounces on a checker floor, the camera orbits left",
     "a blue cube rests beside a yellow cylinder on a wooden floor at sunset, static camera",
@@ -61,9 +59,8 @@ class ClipData:
     """Share of clips shown with the empty prompt, for guidance."""
     mixture: Mixture = field(default_factory=Mixture)
     """Noise patterns."""
-    later_share: float = 0.5
-    """Of the clips whose first frames are given (nearly) clean, the share that begins later than at the first latent frame, as the windows
-    of a long video do. The first latent frame codes one frame and all others four, so only a given frame shows which it is."""
+    later_share: float = 0.25
+    """Share of clips that begin later than at the first latent frame, as windows of long videos and of rings do."""
 
     def __post_init__(self) -> None:
         if self.max_tokens_per_clip is not None and self.max_tokens_per_clip < 1:
@@ -124,6 +121,8 @@ class PackBatch:
     """S latents ``[C, T, H, W]`` float32."""
     fps: Sequence[float]
     """Frames per second of each."""
+    begins: Sequence[bool]
+    """Whether each begins with the first latent frame of its clip."""
     draws: Sequence[FrameTimes]
     """Noise pattern of each."""
     states: Tensor
@@ -150,7 +149,7 @@ def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator) 
         times = draw.times.to(device).repeat_interleave(patch[0])[:, None, None]
         noisy.append(interpolate(data, noise, times))
         targets.append(patchify(velocity_target(data, noise), patch))
-    clips = model.pack(noisy, [draw.times.to(device) for draw in batch.draws], fps=batch.fps)
+    clips = model.pack(noisy, [draw.times.to(device) for draw in batch.draws], fps=batch.fps, begins=batch.begins)
     text = model.encode_text(batch.states.to(device), batch.mask.to(device), batch.pooled.to(device))
     counts = torch.cat([torch.full((f,), h * w) for f, h, w in clips.grids])
     losses = frame_losses(model(clips, text), torch.cat(targets), counts)
@@ -160,11 +159,11 @@ def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator) 
 
 
 def _first_frame(generator: torch.Generator, pattern: FrameTimes, share: float) -> int:
-    """Return the latent frame a clip begins at: 0, or in ``share`` of those that begin (nearly) clean a later one that leaves some noise."""
-    given = int((pattern.times <= NEARLY_CLEAN).long().cumprod(0).sum())
+    """Return the latent frame a clip begins at: 0, or in ``share`` of them a later one that leaves a frame with noise."""
+    given = int((pattern.times == pattern.times[0]).long().cumprod(0).sum()) if pattern.kind == "prefix" else 0
     room = len(pattern.times) - given - 1
     later = float(torch.rand((), generator=generator)) < share
-    if not given or room < 1 or not later or pattern.kind not in ("prefix", "independent"):
+    if room < 1 or not later or pattern.kind in ("ends", "subset"):
         return 0
     return 1 + int(float(torch.rand((), generator=generator)) * room)
 
@@ -225,7 +224,7 @@ class TransformerTask:
         data, scheduler = self.config.data, self.config.scheduler
         generator = runtime.generator((data.pack.seed * 1_000_003 + index + 1) % 2**63)
         patch = self.transformer.config.patch_size
-        clips: list[tuple[Tensor, FrameTimes, Text, float]] = []
+        clips: list[tuple[Tensor, FrameTimes, Text, float, bool]] = []
         for draw in self.sampler.draw(index, max_tokens=data.max_tokens_per_clip):
             _, h, w = self.grids[draw.index]
             pattern = sample_frame_times(generator, draw.num_frames, data.mixture, shift_factor=scheduler.shift_for(draw.num_frames * h * w))
@@ -236,13 +235,14 @@ class TransformerTask:
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
             text = self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption)
             fps = self.cache.shards.info(draw.index).fps
-            clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps))
+            clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0))
         # Clips of equal length must be neighbours to be attended in one call.
         clips.sort(key=lambda clip: (math.prod(clip[0].shape[1:]), clip[0].shape))
-        latents, times, texts, rates = zip(*clips, strict=True)
+        latents, times, texts, rates, begins = zip(*clips, strict=True)
         return PackBatch(
             latents=latents,
             fps=rates,
+            begins=begins,
             draws=times,
             states=nn.utils.rnn.pad_sequence([text.states for text in texts], batch_first=True),
             mask=nn.utils.rnn.pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True),

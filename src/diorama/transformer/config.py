@@ -14,7 +14,7 @@ from diorama.patches import Coordinates
 
 __all__ = ["TransformerConfig", "read_config", "write_config"]
 
-_OWN: dict[str, Any] = {"pooled_dim": None, "coordinates": "index"}
+_OWN: dict[str, Any] = {"pooled_dim": None, "coordinates": "index", "place": False}
 """Our fields and the values that make them vanish, for folders that were written elsewhere."""
 
 
@@ -58,6 +58,8 @@ class TransformerConfig:
     """Width of the pooled text that is added to the time embedding; None for the Wan graph."""
     coordinates: Coordinates = "view"
     """Convention of the token positions; ``index`` for the Wan graph."""
+    place: bool = True
+    """Whether tokens are told where in the picture they are and whether their frame begins a clip; false for the Wan graph."""
 
     def __post_init__(self) -> None:
         counts = ("num_attention_heads", "in_channels", "out_channels", "text_dim", "ffn_dim", "num_layers")
@@ -93,7 +95,7 @@ class TransformerConfig:
     @property
     def is_wan(self) -> bool:
         """Whether diffusers' ``WanTransformer3DModel`` computes the same."""
-        return self.pooled_dim is None and self.coordinates == "index"
+        return self.pooled_dim is None and self.coordinates == "index" and not self.place
 
 
 def read_config(folder: Path) -> TransformerConfig:

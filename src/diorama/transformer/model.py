@@ -1,7 +1,7 @@
 """The transformer on a pack: velocities from noised tokens, their positions and flow times, and a text.
 
-The graph is Wan's (2.1, and 2.2 with its flow time per token) with the same parameter names; `TransformerConfig.pooled_dim`
-and ``coordinates`` are what we add.
+The graph is Wan's (2.1, and 2.2 with its flow time per token) with the same parameter names; `TransformerConfig.pooled_dim`,
+``coordinates`` and ``place`` are what we add.
 
 Source: Wan Team 2025, "Wan: Open and Advanced Large-Scale Video Generative Models"; names from diffusers.
 """
@@ -22,7 +22,7 @@ from diorama.errors import InputError
 from diorama.ops.rope import rope_table
 from diorama.ops.spread import spread
 from diorama.patches import Pack, pack
-from diorama.patches.positions import REFERENCE_FPS
+from diorama.patches.positions import NUM_PLACE_FEATURES, REFERENCE_FPS, places
 from diorama.transformer.blocks import Block, Context, modulated_norm
 from diorama.transformer.config import TransformerConfig, read_config, write_config
 from diorama.transformer.embed import ConditionEmbedder, time_rows
@@ -45,6 +45,7 @@ class Transformer(nn.Module):
         self.config = config
         size = config.hidden_size
         self.patch_embedding = nn.Conv3d(config.in_channels, size, kernel_size=config.patch_size, stride=config.patch_size)
+        self.place_embedder = nn.Linear(NUM_PLACE_FEATURES, size, bias=False) if config.place else None
         self.condition_embedder = ConditionEmbedder(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.proj_out = nn.Linear(size, config.out_channels * math.prod(config.patch_size))
@@ -58,7 +59,7 @@ class Transformer(nn.Module):
             generator: Where the random numbers come from; one of seed 0 if None.
         """
         generator = torch.Generator().manual_seed(0) if generator is None else generator
-        zero = ("to_out.0.weight", "ffn.net.2.weight", "proj_out.weight", "time_proj.weight", "pooled_embedder.weight")
+        zero = ("to_out.0.weight", "ffn.net.2.weight", "proj_out.weight", "time_proj.weight", "pooled_embedder.weight", "place_embedder.weight")
         for name, parameter in self.named_parameters():
             with torch.no_grad():
                 if name.endswith(zero) or parameter.ndim == 1:
@@ -119,6 +120,9 @@ class Transformer(nn.Module):
         dtype = _compute_dtype(weight)
         # The residual stream stays in float32: eight blocks of bf16 sums would round away small updates.
         x = F.linear(pack.tokens.to(weight.dtype), weight.permute(0, 2, 3, 4, 1).flatten(1), self.patch_embedding.bias).float()
+        if self.place_embedder is not None:
+            told = torch.cat([places(grid, begins=begins) for grid, begins in zip(pack.grids, pack.begins, strict=True)])
+            x = x + self.place_embedder(told.to(x.device, weight.dtype)).float()
         embedding, context = self._condition(pack, text, dtype)
         x = x.view(len(context.rows), -1, config.hidden_size)
         for block, key, value in zip(self.blocks, text.keys, text.values, strict=True):
@@ -142,9 +146,16 @@ class Transformer(nn.Module):
             dtype=dtype,
         )
 
-    def pack(self, latents: Sequence[Tensor], times: Sequence[Tensor | float], *, fps: float | Sequence[float] = REFERENCE_FPS) -> Pack:
+    def pack(
+        self,
+        latents: Sequence[Tensor],
+        times: Sequence[Tensor | float],
+        *,
+        fps: float | Sequence[float] = REFERENCE_FPS,
+        begins: bool | Sequence[bool] = True,
+    ) -> Pack:
         """Pack latents as this model was trained to see them; see `diorama.patches.pack`."""
-        return pack(latents, times, patch_size=self.config.patch_size, coordinates=self.config.coordinates, fps=fps)
+        return pack(latents, times, patch_size=self.config.patch_size, coordinates=self.config.coordinates, fps=fps, begins=begins)
 
     def num_flops(self, lengths: Sequence[int], num_text_tokens: int) -> int:
         """Return the floating-point operations of one forward pass, without the text's own; with the backward it is 3 times that.
