@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -36,3 +37,13 @@ def test_readme_shows_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make demo" in text
     assert "make test" in text
+
+
+def test_the_page_of_modes_is_what_their_source_gives() -> None:
+    spec = importlib.util.spec_from_file_location("modes_page", ROOT / "benchmarks" / "modes_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    written = (ROOT / "docs" / "modes.md").read_text(encoding="utf-8")
+    assert written == generator.page(), "docs/modes.md is stale; run python benchmarks/modes_page.py"

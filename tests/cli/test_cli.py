@@ -6,6 +6,7 @@ import pytest
 
 from diorama import __version__
 from diorama.cli import COMMANDS, main
+from diorama.cli.modes import modes
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -22,14 +23,14 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ((), ("--help",), ("help",)):
         code, out, _ = run(capsys, *arguments)
         assert code == 0
-        assert all(f"\n  {name}" in out for name in COMMANDS)
+        assert all(f"\n  {name} " in out for name in (*modes(), *COMMANDS))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version")[1] == f"diorama {__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*modes(), *COMMANDS])
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
@@ -40,6 +41,8 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str
     ("arguments", "sentence"),
     [
         (["genrate"], "did you mean 'generate'"),
+        (["extnd"], "did you mean 'extend'"),
+        (["inspct"], "did you mean 'inspect'"),
         (["worlds", "rendr"], "did you mean 'render'"),
         (["evaluate", "promt"], "did you mean 'prompt'"),
         (["train", "autoencodr"], "did you mean 'autoencoder'"),

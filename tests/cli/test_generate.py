@@ -42,5 +42,6 @@ def test_rewrite_is_shown_and_recorded(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_numbered() -> None:
-    assert numbered(Path("a/b.mp4"), 0, 1) == Path("a/b.mp4")
-    assert numbered(Path("a/b.mp4"), 1, 3) == Path("a/b-2.mp4")
+    assert numbered("a/b.mp4", 0, 1) == "a/b.mp4"
+    assert numbered("a/b.mp4", 1, 3) == "a/b-2.mp4"
+    assert numbered("a/b/", 1, 3) == "a/b-2/"

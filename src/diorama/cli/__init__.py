@@ -1,4 +1,4 @@
-"""The command line: one thin file per command, found by its first word.
+"""The command line: a prompting mode or a thin file per command, found by its first word.
 
 ``diorama "a prompt"`` is ``diorama generate "a prompt"``. Nothing heavy is imported until a command runs.
 """
@@ -7,33 +7,49 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
 from diorama.errors import DioramaError, InputError, nearest
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "generate": 'make a video from a prompt (the default: diorama "a red ball bounces")',
-    "image": "make a still image from a prompt",
     "inspect": "show what a video file is and how it was made",
     "worlds": "preview or render simulated worlds, the training data of the default model",
     "train": "train the autoencoder, the transformer, the text encoder or the judge",
     "evaluate": "measure prompt fidelity or reconstruction quality",
 }
+"""Commands with a file of their own; the others are the prompting modes."""
 
 
 def usage() -> str:
     """Return the text of ``diorama --help``."""
-    width = max(map(len, COMMANDS))
-    rows = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    from diorama.cli.modes import modes
+
+    making = {name: _line(mode.about) for name, mode in modes().items()}
+    width = max(map(len, [*making, *COMMANDS]))
+    across = max(width + 30, min(120, shutil.get_terminal_size().columns))
+
+    def table(rows: Mapping[str, str]) -> str:
+        return "\n".join(
+            textwrap.fill(what, across, initial_indent=f"  {name:<{width}}  ", subsequent_indent=" " * (width + 4)) for name, what in rows.items()
+        )
+
     return (
         'usage: diorama "PROMPT" [options]\n       diorama COMMAND [options]\n\n'
         "An open, trainable, self-hosted successor to Sora.\n\n"
-        f"commands:\n{rows}\n\n"
+        f"making videos (a prompt alone is generate):\n{table(making)}\n\nother commands:\n{table(COMMANDS)}\n\n"
         "diorama COMMAND --help lists a command's options; --version prints the version."
     )
+
+
+def _line(about: str) -> str:
+    """Return a docstring's first sentence as the line of a list."""
+    first = " ".join(about.partition("\n\n")[0].split()).removesuffix(".")
+    return first[:1].lower() + first[1:]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,11 +83,15 @@ def _dispatch(arguments: list[str]) -> None:
 
         print(f"diorama {__version__}")
         return
-    name = arguments[0]
+    name, *rest = arguments
     if name in COMMANDS:
-        arguments = arguments[1:]
-    elif " " not in name.strip() and not name.startswith("-") and (hint := nearest(name, COMMANDS)):
-        raise InputError(f"unknown command '{name}'{hint}; a prompt of one word goes after: diorama generate")
+        importlib.import_module(f"diorama.cli.{name}").run(rest)
+        return
+    from diorama.cli.modes import DEFAULT, modes, run
+
+    if name in modes():
+        run(name, rest)
+    elif " " not in name.strip() and not name.startswith("-") and (hint := nearest(name, [*modes(), *COMMANDS])):
+        raise InputError(f"unknown command '{name}'{hint}; a prompt of one word goes after: diorama {DEFAULT}")
     else:
-        name = "generate"
-    importlib.import_module(f"diorama.cli.{name}").run(arguments)
+        run(DEFAULT, arguments)

@@ -1,4 +1,8 @@
-"""``diorama generate "PROMPT"``: text in, video out."""
+"""What every prompting mode does once its command line is read: load the model, generate, write, report.
+
+The options that all modes share are here too; none is passed on unless it was typed, so that a mode given a clip can take size
+and length from it.
+"""
 
 from __future__ import annotations
 
@@ -7,155 +11,239 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from diorama.cli.arguments import parse
 from diorama.errors import InputError
+from diorama.shapes import parse_size
 
 if TYPE_CHECKING:
     from diorama.media import Clip
-    from diorama.pipeline import Options, Pipeline
+    from diorama.pipeline import Pipeline
 
-__all__ = ["Generate", "Sampling", "make", "numbered", "run"]
+__all__ = ["Input", "Output", "Rewriting", "Sampling", "Shape", "Shared", "make", "numbered"]
+
+
+def _shown(metavar: str | None, hint: str = "", aliases: tuple[str, ...] = ()) -> Any:
+    """Return how help shows an option: the name of its value, and its default where it has one to tell."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {hint})" if hint else "", aliases=aliases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Size and length of what is made."""
+
+    size: Annotated[str | None, _shown("WIDTHxHEIGHT", "128x128, or the shape of the input")] = None
+    """Pixels: multiples of 16, between 3:1 and 1:3."""
+    seconds: Annotated[float | None, _shown("N", "33 frames, or what the input sets")] = None
+    """Length; the clip has the nearest number of frames on the grid of 1 + 4 k."""
+    fps: Annotated[float | None, _shown("N", "12")] = None
+    """Frames per second that the model makes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """How what is given comes to the model's size, and back."""
+
+    fit: Annotated[Literal["crop", "pad", "stretch"] | None, _shown(None, "crop")] = None
+    """How input comes to --size; without --size there is next to nothing to fit."""
+    scale: Annotated[Literal["original", "model"] | None, _shown(None, "original")] = None
+    """Whether the result has the size and rate of the input or those that the model worked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Options that video and image generation share."""
+    """How it is made."""
 
-    prompt: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROMPT")]
-    """What to show."""
-    size: str = "128x128"
-    """Width x height in pixels: multiples of 16, between 3:1 and 1:3."""
-    steps: int = 24
-    """Solver steps; more is slower and a little better."""
-    guidance: float = 4.0
-    """How strongly the prompt steers; 1 is off and twice as fast."""
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Flow times between which guidance acts; 1 is noise, 0 is data."""
-    solver: Literal["euler", "heun", "multistep"] = "multistep"
-    """How the flow is integrated."""
-    negative: str = ""
-    """What to stay away from."""
-    seed: int | None = None
-    """Same seed, same bytes; drawn and printed when left out."""
-    variations: int = 1
+    seed: Annotated[int | None, _shown("N", "drawn and printed")] = None
+    """Same seed, same bytes."""
+    variations: Annotated[int, _shown("N", "1")] = 1
     """Make this many, with seeds that count up from the first."""
-    rewrite: bool = False
-    """Expand a short prompt into a dense caption like those the model was trained on."""
-    rewrite_url: str | None = None
-    """OpenAI-compatible chat endpoint to expand with, its key in OPENAI_API_KEY; implies --rewrite."""
-    rewrite_model: str = "default"
-    """Model name for --rewrite-url."""
-    model: Path | None = None
-    """Model folder; the packaged model if left out."""
-    device: str = "auto"
+    steps: Annotated[int | None, _shown("N", "24")] = None
+    """Solver steps; more is slower and a little better."""
+    guidance: Annotated[float | None, _shown("N", "4")] = None
+    """How strongly the prompt steers; 1 is off and twice as fast."""
+    guidance_interval: Annotated[tuple[float, float] | None, _shown("A B", "0 1")] = None
+    """Flow times between which guidance acts; 1 is noise, 0 is data."""
+    negative: Annotated[str | None, _shown("TEXT")] = None
+    """What to stay away from."""
+    solver: Annotated[Literal["euler", "heun", "multistep"] | None, _shown("WORD", "multistep")] = None
+    """How the flow is integrated: euler, heun or multistep."""
+    window: Annotated[int | None, _shown("N", "as trained")] = None
+    """Latent frames, four frames each, that the model sees at once; a longer clip is made by a window that rolls on."""
+    model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None
+    """Model folder."""
+    device: Annotated[str, _shown("NAME", "auto")] = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Where to write; the ending chooses the format."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(Sampling):
-    """Make a video from a prompt."""
+class Rewriting:
+    """How the prompt is expanded."""
 
-    seconds: float = 2.75
-    """Length; the clip has the nearest number of frames on the grid of 1 + 4 k."""
-    fps: float = 12.0
-    """Frames per second."""
-    thumbnail: bool = False
+    rewrite: Annotated[bool, _shown(None)] = False
+    """Expand a short prompt into a dense caption like those the model was trained on."""
+    rewrite_url: Annotated[str | None, _shown("URL")] = None
+    """OpenAI-compatible chat endpoint to expand with, its key in OPENAI_API_KEY; implies --rewrite."""
+    rewrite_model: Annotated[str, _shown("NAME", "default")] = "default"
+    """Model name for --rewrite-url."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is written."""
+
+    output: Annotated[str | None, _shown("FILE", "diorama.mp4, or diorama.png for a still", ("-o",))] = None
+    """Where to write; the ending chooses the format: mp4, webm, gif, webp, png, jpg, or NAME/ for a folder of pictures."""
+    thumbnail: Annotated[bool, _shown(None)] = False
     """Also write the middle frame as a PNG."""
-    contact_sheet: bool = False
+    contact_sheet: Annotated[bool, _shown(None)] = False
     """Also write a sheet of frames as a PNG."""
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Generate, write, and say where, with which seed, how long it took and the peak memory."""
-    options: Generate = parse(Generate, arguments, command="generate")
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The options that modes share."""
 
-    def generate(pipeline: Pipeline, prompt: str, sampling: Options, progress: Callable[[str, int, int], None]) -> Clip:
-        timed: Options = {**sampling, "seconds": options.seconds, "fps": options.fps}
-        return pipeline.generate(prompt, progress=progress, **timed)
+    shape: Shape
+    """Size and length."""
+    input: Input | None
+    """None for a mode that takes no file."""
+    sampling: Sampling
+    """How it is made."""
+    rewriting: Rewriting | None
+    """None for a mode that takes no prompt."""
+    output: Output
+    """Where it goes."""
 
-    for clip, path in make(options, generate, Path("diorama.mp4")):
-        from diorama.media import contact_sheet, save_image, thumbnail
+    def typed(self) -> dict[str, Any]:
+        """Return what was typed as keywords of ``Pipeline.film``, the seed left out."""
+        shape, sampling = self.shape, self.sampling
+        values = {
+            "size": None if shape.size is None else parse_size(shape.size),
+            "seconds": shape.seconds,
+            "fps": shape.fps,
+            "steps": sampling.steps,
+            "guidance_scale": sampling.guidance,
+            "guidance_interval": sampling.guidance_interval,
+            "solver": sampling.solver,
+            "negative_prompt": sampling.negative,
+            "window": sampling.window,
+            "fit": self.input and self.input.fit,
+            "scale": self.input and self.input.scale,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
-        if options.thumbnail:
-            print(f"thumbnail: {save_image(thumbnail(clip), path.with_name(path.stem + '-thumbnail.png'))}")
-        if options.contact_sheet:
-            print(f"sheet:     {save_image(contact_sheet(clip), path.with_name(path.stem + '-sheet.png'))}")
 
-
-Make = Callable[["Pipeline", str, "Options", Callable[[str, int, int], None]], "Clip"]
-
-
-def make(options: Sampling, generate: Make, default: Path) -> list[tuple[Clip, Path]]:
-    """Load the model, generate and write every variation.
+def make(mode: str, given: Mapping[str, Any], options: Shared) -> None:
+    """Generate and write every variation of a mode, and say where, with which seed, how long it took and the peak memory.
 
     Args:
-        options: What was typed.
-        generate: Calls the pipeline's method of this mode.
-        default: Where to write when no output was given.
+        mode: Name of a function in ``pipeline/modes.py``.
+        given: Its arguments.
+        options: What was typed beside them.
 
-    Returns:
-        Each clip and where it was written.
+    Raises:
+        InputError: a value is outside its range, or the result would be written over a file that is read.
+        MediaError: a file cannot be read or written.
+        TooLargeError: the request does not fit into the memory.
     """
+    sampling, keywords, place = options.sampling, options.typed(), options.output.output
+    if sampling.variations < 1:
+        raise InputError(f"{sampling.variations} variations cannot be made; ask for at least 1")
+    if place is not None:
+        _check_place(place, options, given)
     from diorama.cli.progress import progress_bar
-    from diorama.media import check_output, save_clip
+    from diorama.media import save_clip
     from diorama.pipeline import Pipeline
     from diorama.runtime import peak_memory, prepare_cpu
-    from diorama.shapes import parse_size
 
-    if options.variations < 1:
-        raise InputError(f"{options.variations} variations cannot be made; ask for at least 1")
-    size, output = parse_size(options.size), options.output or default
-    check_output(numbered(output, 0, options.variations))
     prepare_cpu()
-    pipeline = Pipeline.load(options.model, options.device)
-    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
-    prompt = _rewritten(pipeline, options, seed)
-    written = []
-    for i in range(options.variations):
-        sampling: Options = {
-            "size": size,
-            "steps": options.steps,
-            "guidance_scale": options.guidance,
-            "guidance_interval": options.guidance_interval,
-            "solver": options.solver,
-            "negative_prompt": options.negative,
-            "seed": seed + i,
-        }
+    pipeline = Pipeline.load(sampling.model, sampling.device)
+    seed = secrets.randbelow(2**31) if sampling.seed is None else sampling.seed
+    given = _rewritten(pipeline, given, options.rewriting, seed)
+    notes: set[str] = set()
+    for i in range(sampling.variations):
+        film = pipeline.film(mode, **given, **keywords, seed=seed + i)
+        if place is None:
+            place = "diorama.png" if all(shot.request.num_frames == 1 for shot in film.shots) else "diorama.mp4"
+            _check_place(place, options, given)
         began = time.perf_counter()
         with progress_bar() as progress:
-            clip = generate(pipeline, prompt, sampling, progress)
+            clip = pipeline.shoot(film, progress=progress, mode=mode)
         seconds = time.perf_counter() - began
-        path = save_clip(clip, numbered(output, i, options.variations))
-        written.append((clip, path))
+        path = save_clip(clip, numbered(place, i, sampling.variations))
         for note in json.loads(clip.metadata["diorama"]).get("notes", []):
-            print(f"note: {note}", file=sys.stderr)
+            if note not in notes:
+                print(f"note: {note}", file=sys.stderr)
+                notes.add(note)
         memory = peak_memory(pipeline.models.device) / 2**30
         print(f"{path}  seed {seed + i}  {clip.width}x{clip.height}, {clip.num_frames} frames  {seconds:.1f} s  peak memory {memory:.2f} GiB")
-    return written
+        _write_pictures(clip, path, options.output)
 
 
-def _rewritten(pipeline: Pipeline, options: Sampling, seed: int) -> str:
-    if options.rewrite_url is not None:
+def _check_place(place: str, options: Shared, given: Mapping[str, Any]) -> None:
+    """Refuse a place that cannot be written, or where something that is read would be overwritten."""
+    from diorama.media import check_output
+
+    read, total = _words(list(given.values())), options.sampling.variations
+    for path in (check_output(numbered(place, i, total)) for i in range(total)):
+        for written in (path, *_pictures(path, options.output).values()):
+            if any(_is_same(word, written) for word in read):
+                raise InputError(f"{written} is read and would be overwritten by the result; give another place with -o")
+
+
+def _words(value: Any) -> list[str]:
+    """Return the strings in an argument of a mode: any of them can be the path of a file."""
+    if isinstance(value, str):
+        return [value]
+    return [word for part in value for word in _words(part)] if isinstance(value, list | tuple) else []
+
+
+def _is_same(word: str, path: Path) -> bool:
+    try:
+        return path.samefile(word)
+    except (OSError, ValueError):
+        return False
+
+
+def _rewritten(pipeline: Pipeline, given: Mapping[str, Any], options: Rewriting | None, seed: int) -> Mapping[str, Any]:
+    """Return the arguments of a mode with its prompt expanded, if that was asked for."""
+    if options is None or not (options.rewrite or options.rewrite_url):
+        return given
+    prompt = given["prompt"]
+    if not prompt:
+        raise InputError("--rewrite expands a prompt and none was given; type one or leave --rewrite out")
+    if options.rewrite_url is None:
+        prompt = pipeline.rewrite(prompt, seed)
+    else:
         from diorama.text import rewrite_with_endpoint
 
-        prompt = rewrite_with_endpoint(options.prompt, options.rewrite_url, options.rewrite_model, os.environ.get("OPENAI_API_KEY"))
-    elif options.rewrite:
-        prompt = pipeline.rewrite(options.prompt, seed)
-    else:
-        return options.prompt
+        prompt = rewrite_with_endpoint(prompt, options.rewrite_url, options.rewrite_model, os.environ.get("OPENAI_API_KEY"))
     print(f"prompt: {prompt}", file=sys.stderr)
-    return prompt
+    return {**given, "prompt": prompt}
 
 
-def numbered(path: Path, index: int, total: int) -> Path:
-    """Return ``path`` for a single result, or ``name-1.ext``, ``name-2.ext`` ... for several."""
-    return path if total == 1 else path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
+def _pictures(path: Path, output: Output) -> dict[str, Path]:
+    """Return where the pictures beside a video go."""
+    wanted = {"thumbnail": output.thumbnail, "sheet": output.contact_sheet}
+    return {name: path.with_name(f"{path.stem}-{name}.png") for name in wanted if wanted[name]}
+
+
+def _write_pictures(clip: Clip, path: Path, output: Output) -> None:
+    from diorama.media import contact_sheet, save_image, thumbnail
+
+    for name, picture in _pictures(path, output).items():
+        print(f"{name + ':':<10} {save_image(thumbnail(clip) if name == 'thumbnail' else contact_sheet(clip), picture)}")
+
+
+def numbered(place: str, index: int, total: int) -> str:
+    """Return ``place`` for a single result, or ``name-1.ext``, ``name-2.ext`` ... for several; a folder keeps its slash."""
+    if total == 1:
+        return place
+    path = Path(place)
+    return f"{path.with_name(f'{path.stem}-{index + 1}{path.suffix}')}{'/' if place.endswith('/') else ''}"
