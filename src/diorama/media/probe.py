@@ -53,17 +53,19 @@ def kind_of(path: Path) -> Kind:
     Raises:
         MediaError: there is no such file, it is empty or unreadable, or a folder without PNG pictures.
     """
-    if path.is_dir():
-        if not pictures_of(path):
-            raise MediaError(f"folder {path} holds no png pictures; give a video file, or a folder of numbered png pictures")
-        return "folder"
     try:
+        if path.is_dir():
+            if not pictures_of(path):
+                raise MediaError(f"folder {path} holds no png pictures; give a video file, or a folder of numbered png pictures")
+            return "folder"
         with path.open("rb") as file:
             head = file.read(16)
     except FileNotFoundError as error:
         raise MediaError(f"there is no file {path}; check the name") from error
     except OSError as error:
-        raise MediaError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise MediaError(f"{str(path)[:200]} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise MediaError(f"{str(path)[:200]!r} is no path ({error}); check the name") from error
     if not head:
         raise MediaError(f"{path} is an empty file; copy it again")
     image = head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")

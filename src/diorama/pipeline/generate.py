@@ -28,8 +28,6 @@ _ENCODE_FRAMES = 16
 """Frames encoded at once."""
 _RING_TURN = 0.618
 """Share of a ring that the cut moves on with every step, so that it is nowhere for long."""
-_PREROLL = 12
-"""Latent frames that a ring's decoding begins early: all that the decoder looks back."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, ``denoise`` or ``decode``, its steps done and its steps in all."""
@@ -55,6 +53,9 @@ def generate(models: Models, request: Request, items: Sequence[Item], *, progres
     remedy = f"ask for less than {request.num_frames} frames of {request.width}x{request.height}"
     runtime.check_memory(memory_needed(models, request), models.device, remedy=remedy)
     state = prepare(models, request, items)
+    num_cues = sum(int(cue.weight.any()) for cue in state.cues)
+    if num_cues > 1:
+        runtime.check_memory(memory_needed(models, request, num_cues=num_cues), models.device, remedy=f"{remedy}, or use fewer prompts")
     latent, notes = denoise(models, request, state, progress)
     return decode(models, latent, request.fps, progress, ring=state.ring), notes
 
@@ -129,7 +130,8 @@ def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None
     """
     first = 0
     if ring:
-        first, order = _PREROLL, torch.arange(-_PREROLL, latent.shape[1]) % latent.shape[1]
+        first = models.autoencoder.lookback
+        order = torch.arange(-first, latent.shape[1]) % latent.shape[1]
         latent = latent[:, order.to(latent.device)]
     total = latent.shape[1] - first
     if progress is not None:
@@ -151,13 +153,19 @@ def _frames_seen(models: Models, request: Request, num_latents: int) -> int:
     return num_latents if window is None else min(num_latents, window)
 
 
-def memory_needed(models: Models, request: Request) -> int:
-    """Return roughly the bytes that a request takes beside the weights: the larger of both stages and the frames."""
+def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int:
+    """Return roughly the bytes that a request takes beside the weights: the larger of both stages and the frames.
+
+    Args:
+        models: The model.
+        request: What is asked for.
+        num_cues: Prompts that are evaluated side by side.
+    """
     frames, height, width = request.shape(models.stride).latent(models.autoencoder.config.stride)
     config = models.transformer.config
     num_seen = _frames_seen(models, request, frames)
     num_tokens = num_seen * height * width // math.prod(config.patch_size)
-    clips = 1 if request.guidance_scale == 1 else 2
+    clips = num_cues + (request.guidance_scale != 1)
     # A block holds about 16 token-wide tensors at once, the solver about 8 latents; four bytes each. Measured for the
     # default model at 128x128x33, 512x512x33 and 128x128x1201: this is 1.2 to 2 times what was taken.
     denoising = 4 * clips * num_tokens * (16 * config.hidden_size + 2 * config.ffn_dim + 8 * config.token_dim)

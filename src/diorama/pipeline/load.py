@@ -43,6 +43,10 @@ class SchedulerConfig:
     def __post_init__(self) -> None:
         if not self.shift > 0 or self.shift_tokens < 1:
             raise ConfigError(f"scheduler shift {self.shift} at {self.shift_tokens} tokens cannot be used; both must be above 0")
+        if (self.window is not None and self.window < 2) or not 0 <= self.context_noise <= 1:
+            raise ConfigError(
+                f"scheduler window {self.window} and context_noise {self.context_noise} cannot be used; allowed are 2 or more, and 0 to 1"
+            )
 
     def shift_for(self, num_tokens: int) -> float:
         """Return the time shift for a clip of ``num_tokens``."""

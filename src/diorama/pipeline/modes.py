@@ -9,6 +9,7 @@ docs/modes.md take its name, its parameters and its docstring. To add a mode, wr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,8 @@ def extend(desk: Desk, clip: Media, prompt: str = "", *, more: float = 2.0, dire
         more: Seconds to add on each side.
         direction: forward, backward or both.
     """
+    if direction not in ("forward", "backward", "both"):
+        raise InputError(f"a video cannot be extended '{direction}'; allowed: forward, backward, both")
     source = desk.open(clip)
     prompt, frames = desk.prompt(prompt, source), desk.frames(more)
     shots, pieces = [], list[Given | Made]()
@@ -186,7 +189,11 @@ def _ring_guide(prompt: str, num_frames: int, desk: Desk) -> Guide:
 
 
 def _is_file(subject: str) -> bool:
-    return " " not in subject.strip() and (Path(subject).exists() or Path(subject).suffix.lower() in VIDEO_ENDINGS)
+    """Return whether a text is the path of a file rather than a prompt: one that is there, or a word with a file's ending."""
+    try:
+        return Path(subject).exists() or (" " not in subject.strip() and Path(subject).suffix.lower() in VIDEO_ENDINGS)
+    except OSError:  # longer than any path
+        return False
 
 
 def connect(desk: Desk, first: Media, second: Media, prompt: str = "", *, passage: float = 2.0) -> Film:
@@ -318,6 +325,8 @@ def recut(desk: Desk, clip: Media, keep: tuple[float, float], prompt: str = "", 
         before: Seconds to make before it; left out, as much as there was. 0 makes none.
         after: Seconds to make behind it; left out, as much as there was. 0 makes none.
     """
+    if not all(math.isfinite(value) for value in (*keep, before or 0.0, after or 0.0)) or min(before or 0.0, after or 0.0) < 0:
+        raise InputError(f"keep {keep[0]:g} to {keep[1]:g} s with {before} s before and {after} s after is out of range: give times of 0 or more")
     source = desk.open(clip)
     first, last = round(keep[0] * source.clip.fps), round(keep[1] * source.clip.fps)
     if not 0 <= first < last <= source.clip.num_frames:
@@ -351,7 +360,7 @@ def outpaint(desk: Desk, clip: Media, prompt: str = "", *, aspect: str = "1:1") 
         aspect: Width to height of the result, for example 16:9, 1:1 or 9:16.
     """
     shape, inner = _frames_around(desk, clip, aspect)
-    desk.options["size"], desk.fit = inner, desk.fit or "stretch"
+    desk.options["size"], desk.fit = inner, "stretch"
     source = desk.open(clip)
     known = desk.encode(source.whole(desk.stride))
     prompt = desk.prompt(prompt, source)
@@ -359,9 +368,10 @@ def outpaint(desk: Desk, clip: Media, prompt: str = "", *, aspect: str = "1:1") 
     cell = desk.stride.space
     left, top = (shape[0] - inner[0]) // (2 * cell), (shape[1] - inner[1]) // (2 * cell)
     across, down = source.clip.width / inner[0], source.clip.height / inner[1]
-    canvas = replace(source.canvas, width=round(shape[0] * across), height=round(shape[1] * down))
+    canvas = replace(source.canvas, width=round(shape[0] * across), height=round(shape[1] * down), box=None)
     piece = Framed(source=source, left=round(left * cell * across), top=round(top * cell * down))
-    film = desk.film(request, [Guide(prompt=prompt), Keep(latent=known, top=top, left=left)], [piece])
+    patch = known.shape[2] * cell // inner[1]
+    film = desk.film(request, [Guide(prompt=prompt), Keep(latent=known, top=top * patch, left=left * patch)], [piece])
     return replace(film, canvas=canvas)
 
 
@@ -393,9 +403,10 @@ def draft(desk: Desk, prompt: str) -> Film:
         desk: Model and options; the size is that of the finished video, of which the draft has half the width and height.
         prompt: What to show.
     """
-    wide, high = desk.options.get("size", (Request.width, Request.height))
+    wanted = desk.request(prompt)
+    wide, high = wanted.width, wanted.height
     size = grid_size(wide, high, wide * high // 4, desk.stride)
-    steps = min(desk.options.get("steps", Request.steps), 12)
+    steps = min(wanted.steps, 12)
     return desk.film(desk.request(prompt, size=size, steps=steps), [Guide(prompt=prompt)])
 
 

@@ -156,7 +156,12 @@ class Pipeline:
             shots.append(frames)
             notes += [remark for remark in remarks if remark not in notes]
         clip = assemble(film, shots)
-        record = {"version": __version__, "model": self.hash, "mode": mode, **asdict(film.shots[0].request), **({"notes": notes} if notes else {})}
+        record: dict[str, Any] = {"version": __version__, "model": self.hash, "mode": mode, **asdict(film.shots[0].request)}
+        prompts = list(dict.fromkeys(shot.request.prompt for shot in film.shots))
+        if len(prompts) > 1:
+            record["prompts"] = prompts
+        if notes:
+            record["notes"] = notes
         return replace(clip, metadata={"diorama": json.dumps(record)})
 
     def variations(self, prompt: str, num_variations: int, *, progress: Progress | None = None, **options: Unpack[Options]) -> Iterator[Clip]:

@@ -138,6 +138,8 @@ def make_request(prompt: str, options: Options | Mapping[str, Any], stride: Stri
         if "num_frames" in values:
             raise InputError("both seconds and num_frames were given; give one of them")
         values["num_frames"] = num_frames_for(seconds, values.get("fps", _default("fps")), stride)
+    elif "num_frames" not in values and "fps" in values:
+        values["num_frames"] = num_frames_for(_default("num_frames") / _default("fps"), values["fps"], stride)
     request = Request(prompt=prompt, **values)
     request.shape(stride)
     return request

@@ -37,7 +37,7 @@ first clip's counts. Without any they are asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -61,6 +61,8 @@ HELD = 0.5
 """Flow time at which a latent frame starts of whose four frames some are given and the others are not."""
 PASSAGE = 0.5
 """Seconds in which the parts of a prompt pass into each other, if they are long enough."""
+MOMENT = 2.75
+"""Seconds that a part of a prompt gets where no length is asked for."""
 _EXACT = 1e-6
 """Seconds by which times may differ that were meant to be the same."""
 
@@ -135,17 +137,19 @@ class Storyboard:
             )
 
     @classmethod
-    def from_prompt(cls, prompt: str, seconds: float) -> Storyboard:
+    def from_prompt(cls, prompt: str, seconds: float | None = None, expand: Callable[[str], str] = str) -> Storyboard:
         """Spread the parts of a compound prompt evenly, with short passages between them.
 
         Args:
             prompt: Such as "a red ball rolls left, then it hits a blue cube"; see ``split_prompt``.
-            seconds: The whole length.
+            seconds: The whole length; None gives every part 2.75 s.
+            expand: What is done to each part's text, for example ``Pipeline.rewrite``.
 
         Raises:
             InputError: the prompt is empty, or the time is out of range.
         """
-        parts = split_prompt(prompt)
+        parts = [expand(part) for part in split_prompt(prompt)]
+        seconds = MOMENT * len(parts) if seconds is None else seconds
         share = seconds / len(parts)
         half = min(PASSAGE, share / 3) / 2
         cards = []
