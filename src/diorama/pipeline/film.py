@@ -117,7 +117,7 @@ def assemble(film: Film, shots: Sequence[Pixels]) -> Clip:
     """
     known = {i: piece.source.shown(film.canvas, piece.first, piece.last) for i, piece in enumerate(film.pieces) if isinstance(piece, Given)}
     parts = [known[i] if i in known else _part(film, i, shots, known) for i in range(len(film.pieces))]
-    return Clip(np.concatenate(parts), film.canvas.fps, audio=_sound(film, [len(part) for part in parts]))
+    return Clip(parts[0] if len(parts) == 1 else np.concatenate(parts), film.canvas.fps, audio=_sound(film, [len(part) for part in parts]))
 
 
 def _part(film: Film, index: int, shots: Sequence[Pixels], known: Mapping[int, Pixels]) -> Pixels:

@@ -136,15 +136,24 @@ def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None
     total = latent.shape[1] - first
     if progress is not None:
         progress("decode", 0, total)
-    pieces: list[Pixels] = []
+    frames: Pixels | None = None
+    done = 0
     with runtime.autocast(models.device):
         for i, video in enumerate(models.autoencoder.decode_stream(latent[None])):
             if i < first:
                 continue
-            pieces.append(from_tensor(video, fps).frames)
+            piece = from_tensor(video, fps).frames
+            if frames is None:
+                # One array from the start: a minute's pieces and their concatenation would take twice the memory.
+                later = models.autoencoder.config.stride.time
+                frames = np.empty((len(piece) + (total - 1) * later, *piece.shape[1:]), np.uint8)
+            frames[done : done + len(piece)] = piece
+            done += len(piece)
             if progress is not None:
-                progress("decode", len(pieces), total)
-    return np.concatenate(pieces)
+                progress("decode", i - first + 1, total)
+    assert frames is not None
+    assert done == len(frames)
+    return frames
 
 
 def _frames_seen(models: Models, request: Request, num_latents: int) -> int:
