@@ -121,7 +121,7 @@ def test_requests_take_size_from_the_input_and_length_from_the_mode(models: Mode
     source = desk.open(clip(64, 64))
     assert desk.request("a ball", 4, source) == Request(prompt="a ball", num_frames=13, seed=5, steps=3, fps=8.0)
     assert desk.request("a ball", 1, source, steps=7, size=(32, 32)).steps == 7
-    assert desk.request("a ball") == Request(prompt="a ball", seed=5, steps=3, fps=8.0)
+    assert desk.request("a ball") == Request(prompt="a ball", num_frames=21, seed=5, steps=3, fps=8.0)
     for length in ({"seconds": 2.0}, {"num_frames": 9}):
         timed = Desk(models, length)  # type: ignore[arg-type]
         assert timed.request("a ball").num_frames in (25, 9)
