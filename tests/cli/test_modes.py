@@ -20,7 +20,7 @@ from diorama.cli.generate import Shared
 from diorama.cli.modes import DEFAULT, Mode, modes, run
 from diorama.errors import InputError
 from diorama.media import Clip, probe, read_clip, read_metadata, save_clip
-from diorama.pipeline.modes import MODES
+from diorama.pipeline.modes import BESIDE_GIVEN, MODES
 from diorama.pipeline.request import Request
 
 QUICK = ("--size", "48x32", "--steps", "1", "--seed", "3", "--device", "cpu")
@@ -126,7 +126,7 @@ def test_the_defaults_that_help_tells_are_those_of_a_request(capsys: pytest.Capt
         "seconds": f"{Request.num_frames} frames,",
         "fps": f"{Request.fps:g})",
         "steps": f"{Request.steps})",
-        "guidance": f"{Request.guidance_scale:g})",
+        "guidance": f"{Request.guidance_scale:g}, or {BESIDE_GIVEN:g} beside given frames)",
         "guidance-interval": "{:g} {:g})".format(*Request.guidance_interval),
         "solver": f"{Request.solver})",
     }

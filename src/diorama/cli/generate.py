@@ -65,7 +65,7 @@ class Sampling:
     """Make this many, with seeds that count up from the first."""
     steps: Annotated[int | None, _shown("N", "24")] = None
     """Solver steps; more is slower and a little better."""
-    guidance: Annotated[float | None, _shown("N", "4")] = None
+    guidance: Annotated[float | None, _shown("N", "4, or 1 beside given frames")] = None
     """How strongly the prompt steers; 1 is off and twice as fast."""
     guidance_interval: Annotated[tuple[float, float] | None, _shown("A B", "0 1")] = None
     """Flow times between which guidance acts; 1 is noise, 0 is data."""
