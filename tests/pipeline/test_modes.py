@@ -137,6 +137,20 @@ def test_connecting_begins_and_ends_with_what_was_given(pipe: Pipeline) -> None:
     assert mixed.fps == 24
 
 
+def test_inserting_keeps_all_of_the_clip_around_the_new_part(pipe: Pipeline) -> None:
+    given = moving(24, 48, 32, sound=True)
+    clip = pipe.insert(given, "red ball", at=0.75, more=1.0, **FAST)
+    assert np.array_equal(clip.frames[:9], given.frames[:9])
+    assert np.array_equal(clip.frames[-15:], given.frames[9:])
+    assert clip.num_frames == 24 + 12 + 3
+    assert clip.audio is not None
+    for moment in (0.0, 2.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="no moment inside"):
+            pipe.insert(given, at=moment, **FAST)
+    with pytest.raises(InputError, match="animate it"):
+        pipe.insert(moving(1, 48, 32), at=0.01, **FAST)
+
+
 def test_connecting_without_a_prompt_goes_from_one_prompt_to_the_other(models: Models) -> None:
     first, second = (replace(moving(17, 48, 32), metadata={"diorama": json.dumps({"prompt": prompt})}) for prompt in ("red ball", "blue cube"))
     items = modes.connect(Desk(models, {}), first, second).shots[0].items

@@ -26,7 +26,23 @@ from diorama.pipeline.request import Request
 from diorama.pipeline.source import Media, Source, as_clip, grid_size, part
 from diorama.pipeline.storyboard import HELD, Storyboard, read_storyboard
 
-__all__ = ["animate", "blend", "connect", "draft", "edit", "extend", "finish", "image", "loop", "outpaint", "recut", "remix", "storyboard", "text"]
+__all__ = [
+    "animate",
+    "blend",
+    "connect",
+    "draft",
+    "edit",
+    "extend",
+    "finish",
+    "image",
+    "insert",
+    "loop",
+    "outpaint",
+    "recut",
+    "remix",
+    "storyboard",
+    "text",
+]
 
 CONTEXT_FRAMES = 17
 """Frames of a given clip that the model sees when it goes on from it."""
@@ -230,6 +246,25 @@ def connect(desk: Desk, first: Media, second: Media, prompt: str = "", *, passag
 def _ramp(count: int, first: int, last: int) -> torch.Tensor:
     """Return ``[count]`` numbers that are 0 up to ``first``, 1 from ``last`` on and rise between."""
     return ((torch.arange(count) - first) / max(1, last - first)).clamp(0, 1)
+
+
+def insert(desk: Desk, clip: Media, prompt: str = "", *, at: float = 1.0, more: float = 1.34) -> Film:
+    """Open a video at a moment and make more of it there; all of it stays, around the new part.
+
+    Args:
+        desk: Model and options.
+        clip: The video.
+        prompt: What happens in between; left out, the prompt that the video was generated with.
+        at: Second at which it is opened.
+        more: Seconds to add.
+    """
+    whole = as_clip(clip)
+    if not 0 < at < whole.seconds:
+        raise InputError(f"{at:g} s is no moment inside a clip of {whole.seconds:g} s; give a time between its first and last frame")
+    cut = min(whole.num_frames - 1, max(1, round(at * whole.fps))) if whole.num_frames > 1 else 0
+    if not cut:
+        raise InputError("a picture has no moment inside to open it at; animate it instead")
+    return connect(desk, part(whole, 0, cut), part(whole, cut, whole.num_frames), prompt, passage=more)
 
 
 def blend(desk: Desk, first: Media, second: Media, prompt: str = "", *, curve: str = "0.25:0 0.75:1", strength: float = 0.9) -> Film:
