@@ -205,7 +205,8 @@ def test_an_edit_stays_inside_its_region(pipe: Pipeline) -> None:
 def test_recutting_keeps_the_good_part(pipe: Pipeline) -> None:
     given = moving(48, 48, 32, 24.0)
     clip = pipe.recut(given, (0.5, 1.25), "red ball", **FAST)
-    assert np.array_equal(clip.frames[-18 - 16 : -16], given.frames[12:30]) or np.array_equal(clip.frames[8 : 8 + 18], given.frames[12:30])
+    assert clip.num_frames == 8 + 18 + 16
+    assert np.array_equal(clip.frames[8:26], given.frames[12:30])
     only = modes.recut(Desk(pipe.models, {}), given, (0.0, 1.0), after=0.5)
     assert [type(piece) for piece in only.pieces] == [Given, Made]
     for keep in ((1.0, 0.5), (0.0, 9.0), (-1.0, 1.0)):
@@ -257,7 +258,7 @@ def test_files_of_every_kind_are_taken(pipe: Pipeline, tmp_path: Path) -> None:
     for name in ("a.gif", "a.webm", "a.mp4", "frames/"):
         path = given.save(f"{tmp_path}/{name}")
         clip = pipe.extend(path, "red ball", more=0.5, **FAST)
-        assert clip.num_frames == 9 + 5 or clip.num_frames == 9 + 3
+        assert clip.num_frames == 9 + 3
     with pytest.raises(MediaError):
         pipe.extend(tmp_path / "absent.mp4", **FAST)
 
