@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diorama import checkpoint
-from diorama.checkpoint import load_into, load_tensors, save_folder, tensors_hash, write_text
+from diorama.checkpoint import load_file, load_into, load_tensors, save_folder, tensors_hash, write_file, write_text
 from diorama.errors import CheckpointError
 
 
@@ -93,3 +93,17 @@ def test_write_text_replaces_whole(tmp_path: Path) -> None:
     write_text(tmp_path / "a/b.txt", "two")
     assert (tmp_path / "a/b.txt").read_text() == "two"
     assert len(list((tmp_path / "a").iterdir())) == 1
+
+
+def test_a_single_file_keeps_tensors_and_header(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "one.safetensors"
+    write_file(path, tensors(), {"a": "1"})
+    loaded, metadata = load_file(path)
+    assert tensors_hash(loaded) == tensors_hash(tensors())
+    assert metadata == {"a": "1"}
+    assert [p.name for p in path.parent.iterdir()] == ["one.safetensors"]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CheckpointError, match=r"one\.safetensors cannot be read"):
+        load_file(path)
+    with pytest.raises(CheckpointError, match="is missing"):
+        load_file(tmp_path / "other.safetensors")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from diorama.errors import CheckpointError, nearest
 
-__all__ = ["SHARD_BYTES", "load_into", "load_tensors", "save_folder", "tensors_hash", "write_text"]
+__all__ = ["SHARD_BYTES", "load_file", "load_into", "load_tensors", "save_folder", "tensors_hash", "write_file", "write_text"]
 
 SHARD_BYTES = 16 * 2**20
 
@@ -110,6 +110,43 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise _cannot_write(path, error) from error
+
+
+def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write one safetensors file whole or not at all, whatever its size.
+
+    Args:
+        path: Where; parents are made.
+        tensors: Names to tensors; any device.
+        metadata: Strings kept in the header.
+
+    Raises:
+        CheckpointError: the disk is full or the place is not writable.
+    """
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, fresh, metadata=dict(metadata or {}))
+        fresh.chmod(0o644)
+        fresh.replace(path)
+    except (OSError, SafetensorError) as error:
+        fresh.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def load_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read every tensor of one safetensors file, and the strings of its header.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or not safetensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"weights file {path} is missing; check the path")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"weights file {path} cannot be read ({error}); it may be truncated: copy or download it again") from error
 
 
 def load_tensors(folder: Path, *, stem: str = "model", device: torch.device | str = "cpu") -> dict[str, Tensor]:
