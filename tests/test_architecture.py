@@ -42,6 +42,7 @@ LIBRARIES: dict[str, set[str]] = {
     "scenedetect": {"curation"},
     "pyarrow": {"curation"},
     "tokenizers": {"text"},
+    "ftfy": {"text"},
     "transformers": {"text", "train", "interop"},
     "triton": {"ops"},
     "tensorboard": {"train"},

@@ -10,12 +10,13 @@ from diorama.text.encoder import CompactTextConfig, CompactTextEncoder, load_tex
 from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint, split_prompt
 from diorama.text.states import TextEncoder, TextStates
 from diorama.text.tokenizer import PromptTokenizer, Tokens, build_vocabulary
-from diorama.text.umt5 import Umt5TextEncoder, load_umt5
+from diorama.text.umt5 import OnDemandTextEncoder, Umt5TextEncoder, load_umt5
 
 __all__ = [
     "CompactTextConfig",
     "CompactTextEncoder",
     "Grammar",
+    "OnDemandTextEncoder",
     "PromptTokenizer",
     "TextEncoder",
     "TextStates",
