@@ -51,6 +51,23 @@ def test_logit_normal_has_its_median_at_the_sigmoid_of_the_mean() -> None:
     assert float(times.max()) < 1
 
 
+def test_logit_mean_moves_training_towards_noise() -> None:
+    medians = []
+    for mean in (-1.0, 0.0, 1.0):
+        generator = torch.Generator().manual_seed(0)
+        mixture = flow.Mixture(logit_mean=mean, logit_std=0.5)
+        times = torch.stack([flow.sample_frame_times(generator, 3, mixture).times.max() for _ in range(1000)])
+        medians.append(float(times.median()))
+    assert medians == sorted(medians)
+    assert medians[2] > 0.7
+
+
+@pytest.mark.parametrize(("name", "value"), [("logit_mean", float("nan")), ("logit_mean", 9.0), ("logit_std", -1.0)])
+def test_mixture_refuses_logits_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=name):
+        flow.Mixture(**{name: value})
+
+
 def test_mixture_has_the_shares_it_names() -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = Counter(flow.sample_frame_times(generator, 9, flow.Mixture()).kind for _ in range(4000))

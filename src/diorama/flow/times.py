@@ -36,12 +36,20 @@ class Mixture:
     """A time per frame: half of them unrelated, half a rising ramp (rolling windows)."""
     context_noise: float = 0.05
     """Upper bound of the flow time given to half of the clean frames' clips as stabiliser, 0 to 1."""
+    logit_mean: float = 0.0
+    """Mean of the logit of the flow time, before the shift; above 0 trains more near noise, where only the prompt can tell how things move."""
+    logit_std: float = 1.0
+    """Spread of that logit."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "logit_mean":
+                continue
             if not 0 <= value < math.inf:
                 raise ConfigError(f"mixture share {field.name} is {value}; it must be 0 or more")
+        if not abs(self.logit_mean) <= 5:
+            raise ConfigError(f"mixture logit_mean is {self.logit_mean}; it must be from -5 to 5, and 0 trains all flow times alike")
         if not sum(self.shares()) > 0:
             raise ConfigError("every mixture share is 0; raise at least one, for example shared = 1")
         if self.context_noise > 1:
@@ -113,7 +121,7 @@ def sample_frame_times(generator: torch.Generator, num_frames: int, mixture: Mix
     """
     device = generator.device
     kind = _draw_kind(generator, mixture) if num_frames > 1 else "shared"
-    times = shift(logit_normal(generator, (num_frames,)), shift_factor)
+    times = shift(logit_normal(generator, (num_frames,), mean=mixture.logit_mean, std=mixture.logit_std), shift_factor)
     if kind == "independent":
         if _uniform(generator) < 0.5:
             low, high = sorted(times[:2].tolist())
