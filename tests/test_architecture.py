@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "data": {*BASE, "media", "patches", "worlds"},
     "train": {*BASE, "ops", "media", "worlds", "text", "autoencoder", "patches", "transformer", "flow", "data", "pipeline", "evaluation"},
     "geometry": {*BASE, "media", "ops"},
-    "evaluation": {*BASE, "media", "worlds", "geometry"},
+    "evaluation": {*BASE, "ops", "media", "worlds", "geometry"},
     "server": {*BASE, "media", "pipeline"},
 }
 LIBRARIES: dict[str, set[str]] = {
