@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diorama import checkpoint
-from diorama.checkpoint import load_file, load_into, load_tensors, save_folder, tensors_hash, write_file, write_text
+from diorama.checkpoint import fill, load_file, load_into, load_tensors, open_files, open_weights, save_folder, tensors_hash, write_file, write_text
 from diorama.errors import CheckpointError
 
 
@@ -107,3 +107,75 @@ def test_a_single_file_keeps_tensors_and_header(tmp_path: Path) -> None:
         load_file(path)
     with pytest.raises(CheckpointError, match="is missing"):
         load_file(tmp_path / "other.safetensors")
+
+
+def test_a_truncated_tensor_is_named_with_its_shape(tmp_path: Path) -> None:
+    save_folder(tmp_path / "m", tensors(3), {})
+    path = tmp_path / "m/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"truncated: tensor 'layer2.weight' of shape \(8, 8\) ends at byte"):
+        open_weights(tmp_path / "m")
+
+
+def test_an_index_that_promises_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "SHARD_BYTES", 300)
+    save_folder(tmp_path / "m", tensors(2), {})
+    index = tmp_path / "m/model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    values["weight_map"]["layer9.weight"] = next(iter(values["weight_map"].values()))
+    index.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"lacks tensor 'layer9\.weight', which the index places there"):
+        open_weights(tmp_path / "m")
+    index.write_text("[]")
+    with pytest.raises(CheckpointError, match="is not a safetensors index"):
+        open_weights(tmp_path / "m")
+
+
+def test_weights_on_disk_are_read_or_mapped(tmp_path: Path) -> None:
+    every = {f"x{i}": torch.arange(3.0).to(dtype) for i, dtype in enumerate([torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8])}
+    every["empty"] = torch.zeros(0, 4)
+    every["scalar"] = torch.tensor(3.0)
+    write_file(tmp_path / "a.safetensors", every)
+    weights = open_files([tmp_path / "a.safetensors"])
+    assert weights.num_bytes == sum(value.numel() * value.element_size() for value in every.values())
+    for name, value in every.items():
+        stored = weights.tensors[name]
+        assert (stored.shape, stored.dtype) == (tuple(value.shape), value.dtype)
+        assert torch.equal(stored.read(), value)
+        assert torch.equal(stored.map(), value)
+    kept = weights.renamed(lambda name: name.replace("x", "y") if name.startswith("x") else None)
+    assert sorted(kept.tensors) == ["y0", "y1", "y2", "y3", "y4"]
+
+
+def test_files_of_torch_hold_tensors_alone(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "a.pth")
+    assert torch.equal(open_files([tmp_path / "a.pth"]).tensors["weight"].read(), torch.ones(2))
+    torch.save({"weight": torch.ones(2), "step": 3}, tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match="holds more than named tensors"):
+        open_files([tmp_path / "b.pth"])
+    torch.save({"weight": Path("x")}, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match="nothing but tensors"):
+        open_files([tmp_path / "c.pth"])
+    (tmp_path / "d.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:300])
+    with pytest.raises(CheckpointError, match=r"d\.pth cannot be read"):
+        open_files([tmp_path / "d.pth"])
+
+
+def test_a_module_without_memory_is_filled(tmp_path: Path) -> None:
+    layer = nn.Linear(3, 4)
+    save_folder(tmp_path / "m", layer.state_dict(), {})
+    with torch.device("meta"):
+        empty = nn.Linear(3, 4)
+    fill(empty, open_weights(tmp_path / "m"), lambda name, stored: torch.bfloat16 if name == "weight" else stored, mapped=True)
+    assert torch.equal(empty.weight, layer.weight.bfloat16())
+    assert torch.equal(empty.bias, layer.bias)
+    assert empty.weight.requires_grad
+
+
+def test_a_large_model_has_large_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "SHARD_BYTES", 300)
+    monkeypatch.setattr(checkpoint, "_LARGE", 1000)
+    monkeypatch.setattr(checkpoint, "_LARGE_SHARD", 600)
+    save_folder(tmp_path / "m", tensors(5), {})
+    assert len(list(tmp_path.glob("m/*.safetensors"))) == 3
+    assert tensors_hash(load_tensors(tmp_path / "m")) == tensors_hash(tensors(5))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from diorama.autoencoder.config import AutoencoderConfig, config_from_json, config_to_json
+from diorama.autoencoder.config import WAN21_MEAN, WAN21_STD, AutoencoderConfig, config_from_json, config_to_json
 from diorama.autoencoder.model import Autoencoder
 
 TINY21 = AutoencoderConfig.wan21(base_dim=4, z_dim=4, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4)
@@ -46,4 +46,6 @@ def test_same_names_and_numbers(config: AutoencoderConfig, peer_class: Any) -> N
 def test_config_of_an_early_wan_folder() -> None:
     """The first published folders lack the keys that came with Wan 2.2."""
     early = {"_class_name": "AutoencoderKLWan", "_diffusers_version": "0.33.0", "base_dim": 96, "z_dim": 16, "dim_mult": [1, 2, 4, 4]}
-    assert config_from_json(early) == AutoencoderConfig.wan21()
+    config = config_from_json(early)
+    assert config == AutoencoderConfig.wan21(latents_mean=WAN21_MEAN, latents_std=WAN21_STD)
+    assert config.latents_mean is not None

@@ -44,3 +44,22 @@ def test_unreadable_file(tmp_path, text):
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_dim": 1280, "added_kv_proj_dim": 64}, "the hidden size 256"),
+        ({"pos_embed_seq_len": 514}, "without image_dim"),
+        ({"image_dim": 0, "added_kv_proj_dim": 256}, "at least 1"),
+    ],
+)
+def test_image_fields_go_together(values, message):
+    with pytest.raises(ConfigError, match=message):
+        TransformerConfig(**values)
+
+
+def test_a_wan_folder_may_leave_out_what_diffusers_knows(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "WanTransformer3DModel", "num_layers": 30, "out_channels": None}))
+    config = read_config(tmp_path)
+    assert (config.hidden_size, config.num_layers, config.in_channels, config.out_channels, config.text_dim) == (5120, 30, 16, 16, 4096)

@@ -199,3 +199,49 @@ def test_equals_diffusers_wan(tmp_path):
         shared = theirs(latent, times[:, 0] * 1000, states).sample
         packed = pack(list(latent), list(times[:, 0]), patch_size=(1, 2, 2), coordinates="index")
         torch.testing.assert_close(torch.stack(unpack(net(packed, text), packed.grids, (1, 2, 2))), shared, atol=1e-4, rtol=1e-4)
+
+
+def test_one_token_stands_for_the_padding():
+    net = model(WAN)
+    states, mask, _ = texts(2)
+    states = states * mask[..., None]
+    wide = torch.nn.functional.pad(states, (0, 0, 0, 3))
+    clips = net.pack([torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1))] * 2, [0.3, 0.8])
+    with torch.no_grad():
+        plain = net(clips, net.encode_text(wide))
+        torch.testing.assert_close(net(clips, net.encode_text(states, mask, padded_to=8)), plain, atol=1e-5, rtol=1e-4)
+        full = net(clips, net.encode_text(wide, padded_to=8))
+        torch.testing.assert_close(full, plain, atol=1e-5, rtol=1e-4)
+        with pytest.raises(InputError, match="8 tokens cannot be filled up to 4"):
+            net.encode_text(wide, padded_to=4)
+
+
+def test_pictures_belong_to_models_that_look_at_them():
+    net = model(dataclasses.replace(WAN, image_dim=6, added_kv_proj_dim=24))
+    states, _, _ = texts(2)
+    pictures = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(4))
+    clips = net.pack([torch.zeros(3, 1, 2, 4)] * 2, [0.3, 0.8])
+    with torch.no_grad():
+        text = net.encode_text(states, images=pictures)
+        both = net(clips, text)
+        one = net.pack([torch.zeros(3, 1, 2, 4)], [0.8])
+        torch.testing.assert_close(net(one, text.select([1])), both[2:], atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(net(clips, net.encode_text(states, images=pictures.flip(0))), both)
+    for wrong in (None, pictures[:1], pictures[..., :5]):
+        with pytest.raises(InputError, match="takes image states"):
+            net.encode_text(states, images=wrong)
+    with pytest.raises(InputError, match="takes no image states"):
+        model(WAN).encode_text(states, images=pictures)
+
+
+def test_a_model_in_half_precision_keeps_time_fine(tmp_path):
+    net = model(WAN)
+    net.save(tmp_path / "t")
+    half = Transformer.load(tmp_path / "t", torch.bfloat16)
+    assert {value.dtype for name, value in half.state_dict().items() if "time_embedder" in name or "table" in name} == {torch.float32}
+    assert half.blocks[0].ffn.net[2].weight.dtype == torch.bfloat16
+    mapped = Transformer.load(tmp_path / "t", None)
+    assert all(torch.equal(value, mapped.state_dict()[name]) for name, value in net.state_dict().items())
+    with torch.no_grad():
+        mapped.scale_shift_table.fill_(9.0)  # a private copy: the file stays as it is
+    assert torch.equal(Transformer.load(tmp_path / "t").scale_shift_table, net.scale_shift_table)

@@ -161,6 +161,26 @@ class AutoencoderConfig:
         return -(-(reach + unit) // whole)
 
 
+WAN21_MEAN = (
+    -0.7571,
+    -0.7089,
+    -0.9113,
+    0.1075,
+    -0.1745,
+    0.9653,
+    -0.1517,
+    1.5508,
+    0.4134,
+    -0.0715,
+    0.5517,
+    -0.3632,
+    -0.1922,
+    -0.9497,
+    0.2503,
+    -0.2921,
+)
+WAN21_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
+"""Statistics of Wan 2.1's latents, which its own checkpoints do not carry. Source: the model code of Wan 2.1."""
 _WAN21: dict[str, Any] = {
     "base_dim": 96,
     "z_dim": 16,
@@ -207,4 +227,6 @@ def config_from_json(values: dict[str, Any]) -> AutoencoderConfig:
     known = {key: value for key, value in values.items() if not key.startswith("_")}
     if values.get("_class_name") == "AutoencoderKLWan":
         known = _WAN21 | known
+        if known["z_dim"] == len(WAN21_MEAN):
+            known = {"latents_mean": WAN21_MEAN, "latents_std": WAN21_STD} | known
     return from_dict(AutoencoderConfig, known)

@@ -18,7 +18,7 @@ from diorama.autoencoder.blocks import patchify, unpatchify
 from diorama.autoencoder.config import AutoencoderConfig, config_from_json, config_to_json
 from diorama.autoencoder.decoder import Decoder
 from diorama.autoencoder.encoder import Encoder
-from diorama.checkpoint import load_into, save_folder
+from diorama.checkpoint import Weights, fill, open_weights, save_folder
 from diorama.errors import CheckpointError, InputError
 from diorama.ops.conv import CausalConv3d, TimeCache
 
@@ -51,8 +51,10 @@ class Autoencoder(nn.Module):
         with torch.no_grad():  # the posterior begins narrow, or its noise would drown the mean
             assert self.quant_conv.bias is not None
             self.quant_conv.bias[config.z_dim :] = -6.0
-        mean = torch.tensor(config.latents_mean or (0.0,) * config.z_dim)
-        std = torch.tensor(config.latents_std or (1.0,) * config.z_dim)
+        # Never on the meta device, since no file holds them.
+        device = "cpu" if self.quant_conv.weight.is_meta else None
+        mean = torch.tensor(config.latents_mean or (0.0,) * config.z_dim, device=device)
+        std = torch.tensor(config.latents_std or (1.0,) * config.z_dim, device=device)
         self.register_buffer("latents_mean", mean.reshape(1, -1, 1, 1, 1), persistent=False)
         self.register_buffer("latents_std", std.reshape(1, -1, 1, 1, 1), persistent=False)
 
@@ -164,8 +166,12 @@ class Autoencoder(nn.Module):
         save_folder(folder, self.state_dict(), config_to_json(self.config), stem=_STEM)
 
     @classmethod
-    def load(cls, folder: Path) -> Autoencoder:
-        """Read a folder written by ``save``, or by diffusers for Wan's ``AutoencoderKLWan``, in fp32 and ready to use.
+    def load(cls, folder: Path, dtype: torch.dtype | None = torch.float32) -> Autoencoder:
+        """Read a folder written by ``save``, or by diffusers for Wan's ``AutoencoderKLWan``, ready to use.
+
+        Args:
+            folder: Where ``config.json`` and the weights are.
+            dtype: Number format of the weights; None keeps what is on disk, mapped from there.
 
         Raises:
             CheckpointError: the folder cannot be read or does not fit.
@@ -175,8 +181,16 @@ class Autoencoder(nn.Module):
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); the folder of an autoencoder must hold it") from error
-        model = cls(config_from_json(values))
-        load_into(model, Path(folder), stem=_STEM)
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{path} must hold one JSON object; download or export the folder again")
+        return cls.build(config_from_json(values), open_weights(Path(folder), stem=_STEM), dtype)
+
+    @classmethod
+    def build(cls, config: AutoencoderConfig, weights: Weights, dtype: torch.dtype | None = torch.float32) -> Autoencoder:
+        """Return an autoencoder of weights on disk, without ever having them in memory twice; arguments and errors as ``load``."""
+        with torch.device("meta"):
+            model = cls(config)
+        fill(model, weights, lambda _, stored: dtype or stored, mapped=dtype is None)
         return model.eval().requires_grad_(False)
 
     def _encode(self, video: Tensor, cache: TimeCache, *, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:

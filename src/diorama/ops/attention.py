@@ -53,7 +53,8 @@ def cross_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence
         key: ``[S, N, M, K]``.
         value: ``[S, N, M, K]``.
         lengths: Tokens of every clip; their sum is L and there are S.
-        mask: ``[S, M]`` bool, true where a text token may be seen, at least one in every row; None shows all.
+        mask: ``[S, M]``: bool, true where a text token may be seen, at least one in every row; or float, added to the scores, where the
+            logarithm of n makes a token count n times; None shows all.
 
     Returns:
         ``[L, N, K]``.
@@ -74,12 +75,14 @@ def _cut(x: Tensor, runs: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
-    """Attend from ``[S, N, l, K]`` to ``[S, N, M, K]``; ``seen`` is ``[S, 1, 1, M]`` bool or None."""
+    """Attend from ``[S, N, l, K]`` to ``[S, N, M, K]``; ``seen`` is ``[S, 1, 1, M]``, bool or added to the scores, or None."""
+    if seen is not None and seen.dtype != torch.bool:
+        seen = seen.to(query.dtype)
     num_scores = query.shape[:-1].numel() * key.shape[-2]
     keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     if query.device.type != "cpu" or query.dtype != torch.bfloat16 or (keeps and num_scores > _KEPT_SCORES):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-    bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, float("-inf"))
+    bias = seen if seen is None or seen.dtype != torch.bool else torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, float("-inf"))
     query, key = query * query.shape[-1] ** -0.5, key.transpose(-1, -2)
     if keeps or num_scores <= _CHUNK_SCORES:
         return _written_out(query, key, value, bias)
@@ -110,6 +113,8 @@ def cross_attention_plain(query: Tensor, key: Tensor, value: Tensor, lengths: Se
     flat_key, flat_value = (x.transpose(1, 2).flatten(0, 1) for x in (key, value))
     owner = torch.arange(num_clips, device=query.device).repeat_interleave(num_text)
     seen = _clip_of(lengths, query)[:, None] == owner[None]
+    if mask is not None and mask.dtype != torch.bool:
+        return _dense(query, flat_key, flat_value, seen, mask.flatten())
     return _dense(query, flat_key, flat_value, seen if mask is None else seen & mask.flatten()[None])
 
 
@@ -117,7 +122,7 @@ def _clip_of(lengths: Sequence[int], like: Tensor) -> Tensor:
     return torch.repeat_interleave(torch.tensor(lengths, device=like.device))
 
 
-def _dense(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Tensor:
-    scores = torch.einsum("lnk,mnk->nlm", query, key) * query.shape[-1] ** -0.5
+def _dense(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    scores = torch.einsum("lnk,mnk->nlm", query, key) * query.shape[-1] ** -0.5 + bias
     weights = scores.masked_fill(~seen, float("-inf")).softmax(dim=-1)
     return torch.einsum("nlm,mnk->lnk", weights, value)

@@ -31,7 +31,7 @@ class Context:
     rows: Tensor
     """Row of the modulation of every group of g neighbouring tokens ``[L / g]``."""
     text_mask: Tensor | None
-    """``[S, M]`` bool."""
+    """``[S, M]``, bool or added to the scores."""
     dtype: torch.dtype
     """Number format of the matrix products."""
 
@@ -42,7 +42,7 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tenso
 
 
 class _Attention(nn.Module):
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, image_dim: int | None = None) -> None:
         super().__init__()
         size = config.hidden_size
         self.num_heads, self.eps = config.num_attention_heads, config.eps
@@ -53,6 +53,10 @@ class _Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(size, size)])
         self.norm_q = nn.RMSNorm(size, eps=config.eps)
         self.norm_k = nn.RMSNorm(size, eps=config.eps)
+        if image_dim is not None:
+            self.add_k_proj = nn.Linear(image_dim, size)
+            self.add_v_proj = nn.Linear(image_dim, size)
+            self.norm_added_k = nn.RMSNorm(size, eps=config.eps)
 
     def heads(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:-1], self.num_heads, -1)
@@ -66,6 +70,12 @@ class _Attention(nn.Module):
         key = self.normed(self.to_k(states), self.norm_k).to(value.dtype)
         return self.heads(key).transpose(1, 2), self.heads(value).transpose(1, 2)
 
+    def image(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values ``[S, N, M, K]`` of embedded image states ``[S, M, D]``."""
+        value = self.add_v_proj(states)
+        key = self.normed(self.add_k_proj(states), self.norm_added_k).to(value.dtype)
+        return self.heads(key).transpose(1, 2), self.heads(value).transpose(1, 2)
+
     def within(self, x: Tensor, context: Context) -> Tensor:
         """Attend within every clip, ``[L, D]`` to ``[L, D]``."""
         query = apply_rope(self.heads(self.normed(self.to_q(x), self.norm_q)), context.rope, context.dtype)
@@ -73,10 +83,13 @@ class _Attention(nn.Module):
         out: Tensor = self.to_out[0](attention(query, key, self.heads(self.to_v(x)), context.lengths).flatten(1))
         return out
 
-    def to_text(self, x: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
-        """Attend to the clips' texts, ``[L, D]`` to ``[L, D]``."""
+    def to_text(self, x: Tensor, key: Tensor, value: Tensor, context: Context, image: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Attend to the clips' texts and, on their own, to their images, ``[L, D]`` to ``[L, D]``."""
         query = self.heads(self.normed(self.to_q(x), self.norm_q).to(context.dtype))
-        out: Tensor = self.to_out[0](cross_attention(query, key, value, context.lengths, context.text_mask).flatten(1))
+        seen = cross_attention(query, key, value, context.lengths, context.text_mask)
+        if image is not None:
+            seen = seen + cross_attention(query, *image, context.lengths)
+        out: Tensor = self.to_out[0](seen.flatten(1))
         return out
 
 
@@ -108,12 +121,12 @@ class Block(nn.Module):
         size = config.hidden_size
         self.eps = config.eps
         self.attn1 = _Attention(config)
-        self.attn2 = _Attention(config)
+        self.attn2 = _Attention(config, config.added_kv_proj_dim)
         self.norm2 = nn.LayerNorm(size, eps=config.eps) if config.cross_attn_norm else nn.Identity()
         self.ffn = _FeedForward(size, config.ffn_dim)
         self.scale_shift_table = nn.Parameter(torch.empty(1, 6, size))
 
-    def forward(self, x: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, context: Context, image: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Transform tokens.
 
         Args:
@@ -121,6 +134,7 @@ class Block(nn.Module):
             key: Text keys ``[S, N, M, K]``.
             value: Text values ``[S, N, M, K]``.
             context: What all blocks share.
+            image: Keys and values of the image states ``[S, N, M, K]``; None without them.
 
         Returns:
             The shape of ``x``.
@@ -130,6 +144,6 @@ class Block(nn.Module):
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = spread(rows, context.rows).unsqueeze(1).chunk(6, dim=2)
         update: Tensor = self.attn1.within(modulated_norm(x, shift, scale, self.eps).flatten(0, 1), context)
         x = x + gate * update.view_as(x)
-        x = x + self.attn2.to_text(self.norm2(x).to(context.dtype).flatten(0, 1), key, value, context).view_as(x)
+        x = x + self.attn2.to_text(self.norm2(x).to(context.dtype).flatten(0, 1), key, value, context, image).view_as(x)
         update = self.ffn(modulated_norm(x, ffn_shift, ffn_scale, self.eps))
         return x + ffn_gate * update

@@ -16,6 +16,17 @@ __all__ = ["TransformerConfig", "read_config", "write_config"]
 
 _OWN: dict[str, Any] = {"pooled_dim": None, "coordinates": "index", "place": False}
 """Our fields and the values that make them vanish, for folders that were written elsewhere."""
+_WAN: dict[str, Any] = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 40,
+    "attention_head_dim": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 4096,
+    "ffn_dim": 13824,
+    "num_layers": 40,
+}
+"""What diffusers takes for a key that its ``config.json`` leaves out, where ours is another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +58,13 @@ class TransformerConfig:
     eps: float = 1e-6
     """Added inside every norm."""
     image_dim: int | None = None
-    """Width of image states of Wan's image-to-video graph, which is not built yet; None."""
+    """Width of the image states of Wan 2.1's image-to-video graph; None without them."""
     added_kv_proj_dim: int | None = None
-    """As ``image_dim``; None."""
+    """Width of embedded image states, which is the hidden size; None without them."""
     rope_max_seq_len: int = 1024
     """Kept for diffusers, which tabulates rotations; ours follow any position."""
     pos_embed_seq_len: int | None = None
-    """As ``image_dim``; None."""
+    """Image states of the first-last-frame graph, which have a learned position each; None for positions that do not matter."""
     pooled_dim: int | None = 192
     """Width of the pooled text that is added to the time embedding; None for the Wan graph."""
     coordinates: Coordinates = "view"
@@ -75,12 +86,15 @@ class TransformerConfig:
             raise ConfigError(f"pooled_dim is {self.pooled_dim}; it must be at least 1, or null for none")
         if not self.eps > 0:
             raise ConfigError(f"eps is {self.eps}; it must be above 0")
-        for name in ("image_dim", "added_kv_proj_dim", "pos_embed_seq_len"):
-            if getattr(self, name) is not None:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)}: the image branch of Wan's image-to-video graph is not supported; "
-                    "use a text-to-video or a Wan 2.2 folder, where it is null"
-                )
+        if (self.image_dim is None) != (self.added_kv_proj_dim is None) or self.added_kv_proj_dim not in (None, self.hidden_size):
+            raise ConfigError(
+                f"image_dim is {self.image_dim} and added_kv_proj_dim is {self.added_kv_proj_dim}; give both, the second as the hidden size "
+                f"{self.hidden_size}, or null for both"
+            )
+        if (self.image_dim is not None and self.image_dim < 1) or (self.pos_embed_seq_len is not None and self.pos_embed_seq_len < 1):
+            raise ConfigError(f"image_dim is {self.image_dim} and pos_embed_seq_len {self.pos_embed_seq_len}; both must be at least 1, or null")
+        if self.pos_embed_seq_len is not None and self.image_dim is None:
+            raise ConfigError(f"pos_embed_seq_len is {self.pos_embed_seq_len} without image_dim; give image_dim too, or null for both")
 
     @property
     def hidden_size(self) -> int:
@@ -113,6 +127,9 @@ def read_config(folder: Path) -> TransformerConfig:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} must hold one JSON object; download or export the folder again")
     known = {key: value for key, value in values.items() if not key.startswith("_")}
+    if values.get("_class_name") == "WanTransformer3DModel":
+        known = {**_WAN, **known}
+        known["out_channels"] = known["out_channels"] or known["in_channels"]
     return from_dict(TransformerConfig, {**_OWN, **known})
 
 

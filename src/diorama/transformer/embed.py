@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from diorama.transformer.config import TransformerConfig
 
-__all__ = ["ConditionEmbedder", "time_features", "time_rows"]
+__all__ = ["ConditionEmbedder", "ImageEmbedder", "time_features", "time_rows"]
 
 
 def time_features(times: Tensor, dim: int) -> Tensor:
@@ -57,6 +58,44 @@ class _TwoLayers(nn.Module):
         self.linear_2 = nn.Linear(out_features, out_features)
 
 
+class _Gelu(nn.Module):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(in_features, out_features)
+
+
+class _ImageFeedForward(nn.Module):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        # diffusers numbers a dropout between the two.
+        self.net = nn.ModuleList([_Gelu(in_features, in_features), nn.Identity(), nn.Linear(in_features, out_features)])
+
+
+class ImageEmbedder(nn.Module):
+    """Image states to the width of the blocks (Wan 2.1 image to video)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        assert config.image_dim is not None
+        self.norm1 = nn.LayerNorm(config.image_dim)
+        self.ff = _ImageFeedForward(config.image_dim, config.hidden_size)
+        self.norm2 = nn.LayerNorm(config.hidden_size)
+        count = config.pos_embed_seq_len
+        self.pos_embed = None if count is None else nn.Parameter(torch.zeros(1, count, config.image_dim))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Map ``[S, M, image_dim]`` to ``[S, M, D]``."""
+        first, last = cast(_Gelu, self.ff.net[0]).proj, cast(nn.Linear, self.ff.net[2])
+        dtype = first.weight.dtype
+        if self.pos_embed is not None:
+            states = states + self.pos_embed
+        hidden = F.gelu(first(self._normed(states, self.norm1).to(dtype)))
+        return self._normed(last(hidden), self.norm2).to(dtype)
+
+    def _normed(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return F.layer_norm(x.float(), x.shape[-1:], norm.weight.float(), norm.bias.float(), norm.eps)
+
+
 class ConditionEmbedder(nn.Module):
     """Flow time and pooled text to modulation, text states to the width of the blocks."""
 
@@ -67,6 +106,7 @@ class ConditionEmbedder(nn.Module):
         self.time_proj = nn.Linear(config.hidden_size, 6 * config.hidden_size)
         self.text_embedder = _TwoLayers(config.text_dim, config.hidden_size)
         self.pooled_embedder = None if config.pooled_dim is None else nn.Linear(config.pooled_dim, config.hidden_size)
+        self.image_embedder = None if config.image_dim is None else ImageEmbedder(config)
 
     def embed_time(self, times: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         """Embed rows of flow time.
@@ -84,7 +124,8 @@ class ConditionEmbedder(nn.Module):
             embedding = second(F.silu(first(time_features(times, self.freq_dim).to(first.weight.dtype))))
             if pooled is not None:
                 embedding = embedding + pooled.to(embedding.dtype)
-            return embedding, self.time_proj(F.silu(embedding)).unflatten(1, (6, -1))
+            # A model in bf16 keeps the embedder in float32 and not the projection.
+            return embedding, self.time_proj(F.silu(embedding).to(self.time_proj.weight.dtype)).unflatten(1, (6, -1))
 
     def embed_text(self, states: Tensor) -> Tensor:
         """Map text states ``[S, M, text_dim]`` to ``[S, M, D]``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diorama.checkpoint import load_into, save_folder
+from diorama.checkpoint import Weights, fill, open_weights, save_folder
 from diorama.errors import InputError
 from diorama.ops.rope import rope_table
 from diorama.ops.spread import spread
@@ -31,6 +32,7 @@ from diorama.transformer.text import TextCache
 __all__ = ["Transformer"]
 
 _STEM = "diffusion_pytorch_model"
+_FINE = ("time_embedder", "scale_shift_table", "norm1", "norm2")
 
 
 class Transformer(nn.Module):
@@ -58,28 +60,37 @@ class Transformer(nn.Module):
         Args:
             generator: Where the random numbers come from; one of seed 0 if None.
         """
+        if self.scale_shift_table.is_meta:
+            return  # shapes alone: the numbers come from a file
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         zero = ("to_out.0.weight", "ffn.net.2.weight", "proj_out.weight", "time_proj.weight", "pooled_embedder.weight", "place_embedder.weight")
         for name, parameter in self.named_parameters():
             with torch.no_grad():
                 if name.endswith(zero) or parameter.ndim == 1:
                     parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+                elif name.endswith("pos_embed"):
+                    parameter.zero_()
                 elif name.endswith("scale_shift_table"):
                     parameter.zero_()
                     parameter[:, 2::3] = 1.0
                 else:
                     nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1), generator=generator)
 
-    def encode_text(self, states: Tensor, mask: Tensor | None = None, pooled: Tensor | None = None) -> TextCache:
-        """Prepare texts for any number of forward passes.
+    def encode_text(
+        self, states: Tensor, mask: Tensor | None = None, pooled: Tensor | None = None, *, padded_to: int | None = None, images: Tensor | None = None
+    ) -> TextCache:
+        """Prepare texts, and pictures beside them, for any number of forward passes.
 
         Args:
             states: Text states ``[S, M, text_dim]``.
             mask: ``[S, M]`` bool, true on tokens, at least one a row; None shows all, as Wan does.
             pooled: ``[S, pooled_dim]``; needed if the config has ``pooled_dim``, and unused otherwise.
+            padded_to: Tokens that every text is filled up to with states of 0 that are seen, as Wan was trained (512). All of them have one
+                key and one value, so one token stands for them with their number in its score: the same result at the cost of the words.
+            images: Image states ``[S, M, image_dim]``; needed if the config has ``image_dim``.
 
         Raises:
-            InputError: the widths are not those of the config, or pooled text is missing.
+            InputError: the widths are not those of the config, or pooled text or image states are missing or not wanted.
         """
         config = self.config
         if states.shape[-1] != config.text_dim:
@@ -89,14 +100,32 @@ class Transformer(nn.Module):
         if config.pooled_dim is not None and (pooled is None or pooled.shape[-1] != config.pooled_dim):
             got = "none is given" if pooled is None else f"it is {pooled.shape[-1]} wide"
             raise InputError(f"this transformer takes pooled text of width {config.pooled_dim} and {got}; use the text encoder it was trained with")
+        if padded_to is not None:
+            states, mask = _with_padding(states, mask, padded_to)
         embedded = self.condition_embedder.embed_text(states)
         keys, values = zip(*(cast(Block, block).attn2.text(embedded) for block in self.blocks), strict=True)
+        image_keys, image_values = self._encode_images(images, len(states))
         return TextCache(
             keys=keys,
             values=values,
             mask=mask,
             pooled=None if config.pooled_dim is None or pooled is None else self.condition_embedder.embed_pooled(pooled),
+            image_keys=image_keys,
+            image_values=image_values,
         )
+
+    def _encode_images(self, images: Tensor | None, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        embedder, config = self.condition_embedder.image_embedder, self.config
+        if embedder is None and images is None:
+            return (), ()
+        wanted = "no image states" if embedder is None else f"image states [{count}, {config.pos_embed_seq_len or 'M'}, {config.image_dim}]"
+        got = "none" if images is None else str(list(images.shape))
+        fits = images is not None and images.ndim == 3 and len(images) == count and images.shape[2] == config.image_dim
+        if embedder is None or images is None or not fits or config.pos_embed_seq_len not in (None, images.shape[1]):
+            raise InputError(f"this transformer takes {wanted} and got {got}; give pictures only, and always, to the checkpoints that look at them")
+        embedded = embedder(images)
+        keys, values = zip(*(cast(Block, block).attn2.image(embedded) for block in self.blocks), strict=True)
+        return keys, values
 
     def forward(self, pack: Pack, text: TextCache) -> Tensor:
         """Predict the velocity of every token.
@@ -125,8 +154,9 @@ class Transformer(nn.Module):
             x = x + self.place_embedder(told.to(x.device, weight.dtype)).float()
         embedding, context = self._condition(pack, text, dtype)
         x = x.view(len(context.rows), -1, config.hidden_size)
-        for block, key, value in zip(self.blocks, text.keys, text.values, strict=True):
-            x = block(x, key, value, context)
+        images = zip(text.image_keys, text.image_values, strict=True) if text.image_keys else repeat(None, len(self.blocks))
+        for block, key, value, image in zip(self.blocks, text.keys, text.values, images, strict=True):
+            x = block(x, key, value, context, image)
         shift, scale = (self.scale_shift_table + embedding[:, None]).unbind(1)
         shift, scale = spread(torch.cat([shift, scale + 1], dim=1).to(dtype), context.rows).unsqueeze(1).chunk(2, dim=2)
         velocity: Tensor = self.proj_out(modulated_norm(x, shift, scale, config.eps))
@@ -179,16 +209,44 @@ class Transformer(nn.Module):
         save_folder(Path(folder), self.state_dict(), write_config(self.config), stem=_STEM)
 
     @classmethod
-    def load(cls, folder: Path) -> Transformer:
-        """Read a folder that `save` or diffusers wrote, in float32 and ready to use.
+    def load(cls, folder: Path, dtype: torch.dtype | None = torch.float32) -> Transformer:
+        """Read a folder that `save` or diffusers wrote, ready to use.
+
+        Args:
+            folder: Where ``config.json`` and the weights are.
+            dtype: Number format of the weights; None keeps what is on disk, mapped from there.
 
         Raises:
             CheckpointError: the folder cannot be read or its weights do not fit.
             ConfigError: ``config.json`` asks for what is not supported.
         """
-        model = cls(read_config(folder))
-        load_into(model, Path(folder), stem=_STEM)
+        return cls.build(read_config(folder), open_weights(Path(folder), stem=_STEM), dtype)
+
+    @classmethod
+    def build(cls, config: TransformerConfig, weights: Weights, dtype: torch.dtype | None = torch.float32) -> Transformer:
+        """Return a transformer of weights on disk, without ever having them in memory twice; arguments and errors as `load`."""
+        with torch.device("meta"):
+            model = cls(config)
+        fill(model, weights, lambda name, stored: _kept_dtype(name, dtype or stored), mapped=dtype is None)
         return model.eval().requires_grad_(False)
+
+
+def _with_padding(states: Tensor, mask: Tensor | None, padded_to: int) -> tuple[Tensor, Tensor]:
+    """Return states ``[S, M + 1, text_dim]`` with one of 0 behind them, and what to add to the scores ``[S, M + 1]``: it stands for all padding."""
+    if mask is None:
+        mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+    counts = mask.sum(1, keepdim=True)
+    if int(counts.max()) > padded_to:
+        raise InputError(f"a text of {int(counts.max())} tokens cannot be filled up to {padded_to}; shorten it")
+    shown = torch.zeros(mask.shape, device=states.device).masked_fill_(~mask, float("-inf"))
+    # log(0) hides it where a text needs no padding.
+    return F.pad(states, (0, 0, 0, 1)), torch.cat([shown, (padded_to - counts).float().log()], dim=1)
+
+
+def _kept_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the number format of a parameter in a model of ``dtype``: time and norms are too fine for 16 bits, and small."""
+    fine = dtype.itemsize <= 2 and dtype.is_floating_point and any(part in name for part in _FINE)
+    return torch.float32 if fine else dtype
 
 
 def _compute_dtype(weight: Tensor) -> torch.dtype:
