@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "interop": {*BASE, "ops", "text", "autoencoder", "patches", "transformer", "flow"},
     "pipeline": {*BASE, "media", "text", "autoencoder", "patches", "transformer", "flow", "interop"},
     "data": {*BASE, "media", "patches", "worlds"},
-    "train": {*BASE, "ops", "media", "worlds", "text", "autoencoder", "patches", "transformer", "flow", "data", "pipeline", "evaluation"},
+    "train": {*BASE, "ops", "media", "worlds", "text", "autoencoder", "patches", "transformer", "flow", "interop", "data", "pipeline", "evaluation"},
     "geometry": {*BASE, "media", "ops"},
     "evaluation": {*BASE, "ops", "media", "worlds", "geometry"},
     "server": {*BASE, "media", "pipeline"},

@@ -7,6 +7,7 @@ own noise pattern, so that one model serves every prompting mode.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -23,9 +24,11 @@ from diorama.flow import FrameTimes, Mixture, frame_losses, interpolate, sample_
 from diorama.media import contact_sheet, save_image
 from diorama.patches import grid_of, patchify
 from diorama.pipeline import Models, Pipeline, SchedulerConfig, write_index
+from diorama.pipeline.load import model_folder
 from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
 from diorama.train.log import Work
 from diorama.train.loop import LoopConfig, Result, run
+from diorama.train.lora import LoraConfig, LoraTask
 from diorama.train.optim import OptimConfig
 from diorama.transformer import Transformer, TransformerConfig
 
@@ -106,7 +109,9 @@ class TransformerTrainConfig:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     """Time shift by token count, the same in training and sampling."""
     init: Path | None = None
-    """Folder of a transformer to start from; random weights if None."""
+    """Folder of a transformer to start from; random weights if None, or the packaged model's beside ``lora``."""
+    lora: LoraConfig | None = None
+    """Train this LoRA and leave the transformer as it is; the whole transformer if None."""
     autoencoder: Path | None = None
     """Folder of the autoencoder; the packaged one if None."""
     text_encoder: Path | None = None
@@ -309,11 +314,16 @@ def train_transformer(
     """
     encoders = load_encoders(config.autoencoder, config.text_encoder, device)
     cache = open_cache(config.data.shards, config.data.cache, encoders, config.data.encode, progress=progress)
-    transformer = Transformer(config.model) if config.init is None else Transformer.load(config.init)
+    init = model_folder(None) / "transformer" if config.lora and config.init is None else config.init
+    transformer = Transformer(config.model) if init is None else Transformer.load(init)
     channels = encoders.autoencoder.config.latent_channels
     if transformer.config.in_channels != channels:
         raise ConfigError(
             f"model.in_channels is {transformer.config.in_channels} and the autoencoder has {channels} latent channels; make them equal"
         )
-    task = TransformerTask(config, cache, transformer.requires_grad_(True), encoders)
-    return run(task, config.train, folder, device, optim=config.optim)
+    whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
+    if config.lora is None:
+        return run(whole, config.train, folder, device, optim=config.optim)
+    # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
+    optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "lora"))
+    return run(LoraTask(whole, transformer, config.lora), config.train, folder, device, optim=optim)
