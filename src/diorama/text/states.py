@@ -25,6 +25,8 @@ class TextStates:
     """Tokens of each prompt that did not fit and were left out, for the caller to say so."""
     unknown: tuple[int, ...]
     """Words of each prompt that the vocabulary cannot spell, for the caller to say so."""
+    padded_to: int | None = None
+    """Tokens that every prompt is filled up to with states of 0 that the transformer sees, as Wan was trained; None hides the padding."""
 
 
 class TextEncoder(Protocol):

@@ -1,12 +1,13 @@
 """UMT5 and T5 encoders of large models behind the same interface, through transformers (extra ``hub``).
 
-Prompts are cleaned, cut and padded as Wan's own pipeline does it: the transformer was trained with the zeros of the padding in
-sight, so they are part of the states. An encoder of 11 GB need not stay: `OnDemandTextEncoder` reads it when a prompt comes and
+Prompts are cleaned and cut as Wan's own pipeline does it, and `TextStates.padded_to` says how many tokens they are filled up to:
+Wan's transformer was trained with the zeros of the padding in sight. An encoder of 11 GB need not stay: `OnDemandTextEncoder` reads it when a prompt comes and
 lets it go before the transformer starts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from diorama.errors import CheckpointError, InputError, MissingExtraError
 from diorama.text.states import TextEncoder, TextStates
@@ -49,17 +49,15 @@ class Umt5TextEncoder:
     States are the last hidden ones with padding set to 0; pooled is their mean over the tokens.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, max_tokens: int = MAX_TOKENS, *, pad: bool = True) -> None:
+    def __init__(self, model: Any, tokenizer: Any, max_tokens: int = MAX_TOKENS) -> None:
         """Wrap a ``UMT5EncoderModel`` or ``T5EncoderModel``.
 
         Args:
             model: The transformers model.
             tokenizer: Its tokenizer.
             max_tokens: Longest prompt; what is beyond is left out and counted.
-            pad: Whether every prompt is ``max_tokens`` long and its padding in sight, as Wan has it; otherwise prompts are as long
-                as the longest and their padding is masked.
         """
-        self.model, self.tokenizer, self.max_tokens, self.pad = model.eval(), tokenizer, max_tokens, pad
+        self.model, self.tokenizer, self.max_tokens = model.eval(), tokenizer, max_tokens
 
     @property
     def width(self) -> int:
@@ -88,18 +86,14 @@ class Umt5TextEncoder:
         ids, attention = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         mask = attention.bool()
         hidden = self.model(input_ids=ids, attention_mask=attention).last_hidden_state.float() * mask[..., None]
-        pooled = hidden.sum(1) / mask.sum(1, keepdim=True)
-        if self.pad:
-            # The encoder itself never sees the padding, so it is added behind it: 512 tokens through 24 layers would be wasted.
-            hidden = F.pad(hidden, (0, 0, 0, self.max_tokens - hidden.shape[1]))
-            mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=device)
         unknown_id = self.tokenizer.unk_token_id
         return TextStates(
             states=hidden,
             mask=mask,
-            pooled=pooled,
+            pooled=hidden.sum(1) / mask.sum(1, keepdim=True),
             truncated=tuple(max(0, len(row) - self.max_tokens) for row in whole),
             unknown=tuple(sum(token == unknown_id for token in row) for row in whole),
+            padded_to=self.max_tokens,
         )
 
 
@@ -147,17 +141,11 @@ class OnDemandTextEncoder:
 
 
 def _moved(texts: TextStates, device: torch.device | str) -> TextStates:
-    return TextStates(
-        states=texts.states.to(device),
-        mask=texts.mask.to(device),
-        pooled=texts.pooled.to(device),
-        truncated=texts.truncated,
-        unknown=texts.unknown,
-    )
+    return dataclasses.replace(texts, states=texts.states.to(device), mask=texts.mask.to(device), pooled=texts.pooled.to(device))
 
 
 def load_umt5(
-    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16, max_tokens: int = MAX_TOKENS, pad: bool = True
+    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16, max_tokens: int = MAX_TOKENS
 ) -> Umt5TextEncoder:
     """Read ``text_encoder/`` and ``tokenizer/`` of a diffusers folder.
 
@@ -166,7 +154,6 @@ def load_umt5(
         device: Where to put the encoder.
         dtype: Number format of its weights.
         max_tokens: Longest prompt.
-        pad: As for `Umt5TextEncoder`.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -193,4 +180,4 @@ def load_umt5(
     weights = model.state_dict()
     for name in sorted(found["missing_keys"]):
         raise CheckpointError(f"{place} lacks tensor '{name}' of shape {tuple(weights[name].shape)}; download or export it again")
-    return Umt5TextEncoder(model.to(device), tokenizer, max_tokens, pad=pad)
+    return Umt5TextEncoder(model.to(device), tokenizer, max_tokens)
