@@ -54,10 +54,14 @@ class Encoding:
 
 
 def libav() -> Any:
-    """Return the PyAV module, silenced: its faults arrive as exceptions."""
+    """Return the PyAV module, silenced: its faults arrive as exceptions.
+
+    No level but None will do: with any other, decoder threads take the GIL to log an error while closing a half-read file holds it
+    and waits for them, for ever.
+    """
     import av
 
-    av.logging.set_level(av.logging.FATAL)
+    av.logging.set_level(None)
     return av
 
 
