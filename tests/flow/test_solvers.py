@@ -27,7 +27,7 @@ def error(solver: flow.SolverName, num_steps: int, start: float = 1.0, factor: f
     return float((flow.sample(gaussian_velocity, x, begin, visited, solver=solver) - (MEAN + STD * z)).abs().max())
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("multistep", 2)])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("multistep", 2), ("unipc", 2)])
 @pytest.mark.parametrize(("start", "factor"), [(1.0, 1.0), (0.6, 1.0), (1.0, 2.0)])
 def test_order_on_the_exact_field(solver: flow.SolverName, order: int, start: float, factor: float) -> None:
     measured = math.log2(error(solver, 128, start, factor) / error(solver, 256, start, factor))
@@ -39,3 +39,18 @@ def test_one_euler_step_follows_a_straight_field_exactly() -> None:
     for solver in flow.SOLVERS:
         out = flow.sample(lambda x, t: noise - data, noise, torch.ones(2), flow.schedule(1), solver=solver)
         torch.testing.assert_close(out, data)
+
+
+@pytest.mark.parametrize("solver", flow.SOLVERS)
+def test_kept_values_are_shown_as_they_are(solver: flow.SolverName) -> None:
+    """The model sees given values at every step, never what a step of length 0 makes of them."""
+    begin = torch.tensor([0.0, 0.5, 1.0])
+    seen = []
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(x[0].item())
+        return gaussian_velocity(x, t)
+
+    out = flow.sample(velocity, torch.tensor([0.7, 0.1, -1.0]), begin, flow.schedule(5), solver=solver)
+    assert set(seen) == {torch.tensor(0.7).item()}
+    assert bool(out.isfinite().all())

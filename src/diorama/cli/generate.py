@@ -71,8 +71,8 @@ class Sampling:
     """Flow times between which guidance acts; 1 is noise, 0 is data."""
     negative: Annotated[str | None, _shown("TEXT")] = None
     """What to stay away from."""
-    solver: Annotated[Literal["euler", "heun", "multistep"] | None, _shown("WORD", "multistep")] = None
-    """How the flow is integrated: euler, heun or multistep."""
+    solver: Annotated[Literal["euler", "heun", "multistep", "unipc"] | None, _shown("WORD", "multistep")] = None
+    """How the flow is integrated: euler, heun, multistep, or unipc, which is what Wan checkpoints are sampled with."""
     window: Annotated[int | None, _shown("N", "as trained")] = None
     """Latent frames, four frames each, that the model sees at once; a longer clip is made by a window that rolls on."""
     model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None

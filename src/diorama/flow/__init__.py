@@ -11,7 +11,7 @@ from diorama.flow.loss import frame_losses, velocity_loss
 from diorama.flow.path import data_from_velocity, interpolate, noise_from_velocity, velocity_target
 from diorama.flow.rolling import Window, WindowVelocity, roll
 from diorama.flow.sample import sample
-from diorama.flow.solvers import SOLVERS, Solver, SolverName, euler, heun, multistep
+from diorama.flow.solvers import SOLVERS, Solver, SolverName, euler, heun, multistep, unipc
 from diorama.flow.times import FrameTimes, Mixture, MixtureKind, logit_normal, sample_frame_times, schedule, shift, shift_for
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "schedule",
     "shift",
     "shift_for",
+    "unipc",
     "velocity_loss",
     "velocity_target",
 ]

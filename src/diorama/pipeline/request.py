@@ -35,7 +35,7 @@ class Options(TypedDict, total=False):
     steps: int
     """Solver steps."""
     solver: SolverName
-    """``euler``, ``heun`` or ``multistep``."""
+    """``euler``, ``heun``, ``multistep`` or ``unipc``."""
     guidance_scale: float
     """How strongly the prompt steers; 1 is off and twice as fast."""
     guidance_interval: tuple[float, float]
@@ -90,7 +90,9 @@ class Request:
         if not 1 <= self.steps <= MAX_STEPS:
             raise InputError(f"{self.steps} steps cannot be made: allowed is 1 to {MAX_STEPS}, usual is 16 to 50")
         if self.solver not in get_args(SolverName):
-            raise InputError(f"unknown solver '{self.solver}'{nearest(self.solver, get_args(SolverName)) or '; allowed: euler, heun, multistep'}")
+            raise InputError(
+                f"unknown solver '{self.solver}'{nearest(self.solver, get_args(SolverName)) or '; allowed: ' + ', '.join(get_args(SolverName))}"
+            )
         if not (math.isfinite(self.fps) and 0 < self.fps <= 120):
             raise InputError(f"{self.fps:g} frames per second cannot be made: allowed is above 0 and at most 120")
         if self.num_frames > MAX_SECONDS * self.fps + 1:
