@@ -1,8 +1,8 @@
 """UMT5 and T5 encoders of large models behind the same interface, through transformers (extra ``hub``).
 
 Prompts are cleaned and cut as Wan's own pipeline does it, and `TextStates.padded_to` says how many tokens they are filled up to:
-Wan's transformer was trained with the zeros of the padding in sight. An encoder of 11 GB need not stay: `OnDemandTextEncoder` reads it when a prompt comes and
-lets it go before the transformer starts.
+Wan's transformer was trained with the zeros of the padding in sight. An encoder of 11 GB need not stay: `OnDemandTextEncoder` reads
+it when a prompt comes and lets it go before the transformer starts.
 """
 
 from __future__ import annotations
