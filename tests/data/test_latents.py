@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,36 @@ def test_latents_and_texts_come_back(tmp_path: Path) -> None:
     assert text.states.shape == (8, 4)
     assert text.states.unique().tolist() == [len("a ball rolls right in clip 1 4")]
     assert cache.text(2, 0, 1).pooled.tolist() == [len("ball 2") + 1] * 4
+
+
+def test_the_share_of_dense_captions_is_kept(tmp_path: Path) -> None:
+    kinds = [{"dense": ["a b", "c d", "e f"], "short": ["a", "c"]}, {"dense": ["only dense"], "short": []}, {"short": ["s", "t", "u"]}]
+    frames = np.zeros((5, 32, 32, 3), np.uint8)
+    write_shard(tmp_path / "s", 0, [Sample(key=f"k{i}", frames=frames, fps=12.0, record={"captions": texts}) for i, texts in enumerate(kinds)])
+    cache = LatentCache(tmp_path / "c", ShardSet(tmp_path / "s"), "one", CacheConfig(captions=3, mirrored=False))
+    cache.build(Counting().encoders())
+    places = [i / 1000 for i in range(1000)]
+    for share in (0.0, 0.3, 0.5, 1.0):
+        chosen = [cache.choose(0, place, share) for place in places]
+        assert abs(sum(caption < 3 for caption in chosen) / 1000 - share) < 0.002
+        assert set(chosen) == {*(range(3) if share > 0 else ()), *(range(3, 5) if share < 1 else ())}
+        assert {cache.choose(1, place, share) for place in places} == {0}
+        assert {cache.choose(2, place, share) for place in places} == {0, 1, 2}
+
+
+def test_half_of_each_kind_is_every_caption_alike_also_of_an_index_that_does_not_count_them(tmp_path: Path) -> None:
+    source = shards(tmp_path / "s")
+    cache = LatentCache(tmp_path / "c", source, "one", CacheConfig(captions=2))
+    cache.build(Counting().encoders())
+    for path in cache.folder.glob("*.json"):
+        index = json.loads(path.read_text())
+        for variants in index["entries"]:
+            for entry in variants:
+                assert entry.pop("dense") == 2
+        path.write_text(json.dumps(index))
+    old = LatentCache(tmp_path / "c", source, "one", CacheConfig(captions=2))
+    for place in (0.0, 0.24, 0.26, 0.49, 0.5, 0.76, 0.999):
+        assert cache.choose(3, place) == old.choose(3, place) == int(place * 4)
 
 
 def test_clips_of_one_shape_are_encoded_together(tmp_path: Path) -> None:

@@ -138,6 +138,16 @@ def test_given_frames_do_not_count_and_figures_tell_patterns_apart(home: Path) -
     assert loss.item() == pytest.approx(expected / counted, rel=1e-4)
 
 
+def test_the_mix_of_dense_and_short_captions_is_a_setting(home: Path) -> None:
+    dense, short = (task(home, text_drop=0.0, dense_share=share) for share in (1.0, 0.0))
+    for index in range(3):
+        many, few = dense.batch(index).mask.sum(1), short.batch(index).mask.sum(1)
+        assert len(many) == len(few)
+        assert int(few.max()) < int(many.min())
+    with pytest.raises(ConfigError, match="dense_share"):
+        ClipData(shards=(Path("x"),), dense_share=1.5)
+
+
 def test_a_clip_that_begins_with_given_frames_may_begin_later(home: Path) -> None:
     only = Mixture(shared=0, prefix=1, ends=0, subset=0, independent=0, context_noise=0)
     pack = PackConfig(tokens=48, still_share=0.0, crop_share=0.0, mirror_share=0.0)

@@ -95,6 +95,8 @@ class _Entry:
     states: tuple[int, ...]
     """Offset of each caption's states, then the end."""
     pooled: int
+    dense: int
+    """How many of the captions, the first ones, are dense."""
 
 
 class LatentCache:
@@ -159,8 +161,11 @@ class LatentCache:
     def _build_part(self, number: int, latents: Mapping[int, list[Tensor]], encoders: Encoders) -> None:
         members = self._members[number]
         texts: list[list[list[str]]] = []
+        num_dense = []
         for index in members:
-            plain = first_captions(self.shards.record(index), self.config.captions)
+            record = self.shards.record(index)
+            plain = first_captions(record, self.config.captions)
+            num_dense.append(min(self.config.captions, len(record["captions"].get("dense", ()))))
             texts.append([plain, [encoders.mirror(text) for text in plain]][: self.num_variants])
         encoded = _encode_texts([text for clip in texts for variant in clip for text in variant], encoders.text)
         flat: dict[str, list[NDArray[np.float16]]] = {name: [] for name in _ARRAYS}
@@ -173,14 +178,14 @@ class LatentCache:
             return size[name] - array.size
 
         entries: list[list[dict[str, Any]]] = []
-        for index, clip in zip(members, texts, strict=True):
+        for index, clip, dense in zip(members, texts, num_dense, strict=True):
             variants = []
             for variant, captions in enumerate(clip):
                 latent = latents[index][variant]
                 c, f, h, w = latent.shape
                 offsets = [put("states", encoded[text].states) for text in captions]
                 pooled = [put("pooled", encoded[text].pooled) for text in captions]
-                entry = _Entry(put("latents", latent), (c, f, h, w), (*offsets, size["states"]), pooled[0])
+                entry = _Entry(put("latents", latent), (c, f, h, w), (*offsets, size["states"]), pooled[0], dense)
                 variants.append(asdict(entry))
             entries.append(variants)
         width = next(iter(encoded.values())).pooled.shape[-1]
@@ -229,7 +234,17 @@ class LatentCache:
             try:
                 index = json.loads(path.read_text(encoding="utf-8"))
                 entries = [
-                    [_Entry(entry["latent"], tuple(entry["shape"]), tuple(entry["states"]), entry["pooled"]) for entry in variants]
+                    # An index written before 2026-11-21 does not count the dense ones: they are half of them.
+                    [
+                        _Entry(
+                            entry["latent"],
+                            tuple(entry["shape"]),
+                            tuple(entry["states"]),
+                            entry["pooled"],
+                            entry.get("dense", len(entry["states"]) // 2),
+                        )
+                        for entry in variants
+                    ]
                     for variants in index["entries"]
                 ]
                 arrays = {name: np.load(self._path(number, f"{name}.npy"), mmap_mode="r") for name in _ARRAYS}
@@ -267,6 +282,21 @@ class LatentCache:
     def num_captions(self, index: int) -> int:
         """Return how many captions of a sample are encoded: dense ones, then short ones."""
         return len(self._entry(index, 0)[0].states) - 1
+
+    def choose(self, index: int, place: float, dense_share: float = 0.5) -> int:
+        """Return which caption of a sample to show.
+
+        Args:
+            index: Sample.
+            place: Uniform in [0, 1).
+            dense_share: Share of dense captions, 0 to 1; a sample that has one kind only is always shown with that.
+        """
+        dense, count = self._entry(index, 0)[0].dense, self.num_captions(index)
+        if dense in (0, count):
+            return int(place * count)
+        if place < dense_share:
+            return min(int(place / dense_share * dense), dense - 1)
+        return min(dense + int((place - dense_share) / (1 - dense_share) * (count - dense)), count - 1)
 
     def text(self, index: int, variant: int = 0, caption: int = 0) -> Text:
         """Return an encoded caption of a sample; variant 1 is that of the clip seen in a mirror."""

@@ -60,6 +60,8 @@ class ClipData:
     """Leave longer clips out, for a first phase on small ones; they are counted at the start."""
     text_drop: float = 0.1
     """Share of clips shown with the empty prompt, for guidance."""
+    dense_share: float = 0.5
+    """Share of clips shown with a dense caption, the others with a short one; a clip that has one kind only is shown with that."""
     mixture: Mixture = field(default_factory=Mixture)
     """Noise patterns."""
     later_share: float = 0.25
@@ -70,6 +72,8 @@ class ClipData:
             raise ConfigError(f"data.max_tokens_per_clip is {self.max_tokens_per_clip}; it must be at least 1, or left out")
         if not 0 <= self.text_drop <= 1:
             raise ConfigError(f"data.text_drop is {self.text_drop}; it is a share from 0 to 1")
+        if not 0 <= self.dense_share <= 1:
+            raise ConfigError(f"data.dense_share is {self.dense_share}; it is a share from 0 to 1")
         if not 0 <= self.later_share <= 1:
             raise ConfigError(f"data.later_share is {self.later_share}; it is a share from 0 to 1")
 
@@ -236,7 +240,7 @@ class TransformerTask:
             first = _first_frame(generator, pattern, data.later_share)
             latent = self.cache.latent(draw.index, int(draw.mirrored))[:, first * patch[0] : draw.num_frames * patch[0]]
             left = slice(draw.num_frames - first)
-            caption = int(draw.caption * self.cache.num_captions(draw.index))
+            caption = self.cache.choose(draw.index, draw.caption, data.dense_share)
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
             text = self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption)
             fps = self.cache.shards.info(draw.index).fps
