@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from diorama.geometry.cameras import Cameras, Floats
+from diorama.geometry.frames import opencv
 from diorama.media import Pixels
 
 __all__ = ["SceneView", "View", "data_uri", "page"]
@@ -94,8 +95,7 @@ def page(report: Mapping[str, Any], scene: SceneView | None, views: Sequence[Vie
 
 def data_uri(picture: Pixels, quality: int = 85) -> str:
     """Return a picture ``[H, W, 3]`` as a JPEG inside an address."""
-    import cv2
-
+    cv2 = opencv()
     done, coded = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
     return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
