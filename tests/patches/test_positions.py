@@ -9,6 +9,8 @@ from diorama.errors import InputError
 from diorama.patches import places, positions
 from diorama.patches.positions import NUM_PLACE_FEATURES
 
+PLANE = NUM_PLACE_FEATURES - 5  # features of the place in the picture; then the first frame's mark and four of time
+
 
 def test_index_counts_tokens():
     got = positions((2, 2, 3), "index")
@@ -46,12 +48,22 @@ def test_places_tell_top_from_bottom_alike_at_every_resolution() -> None:
     assert len({tuple(row.tolist()) for row in small[1].flatten(0, 1)}) == 24
     # A coarse token lies in the middle of four fine ones: what is linear in place is their mean.
     fine = large.unfold(1, 2, 2).unfold(2, 2, 2).mean(dim=(-1, -2))
-    linear = [NUM_PLACE_FEATURES // 2 - 1, NUM_PLACE_FEATURES - 2]
+    linear = [PLANE // 2 - 1, PLANE - 1]
     torch.testing.assert_close(fine[..., linear], small[..., linear])
-    assert torch.equal(small[0, ..., :-1], small[1, ..., :-1])
+    assert torch.equal(small[0, ..., :PLANE], small[1, ..., :PLANE])
 
 
 @pytest.mark.parametrize("begins", [True, False])
 def test_places_mark_the_first_frame_of_a_clip_only(begins: bool) -> None:
-    marks = places((3, 2, 2), begins=begins).reshape(3, 4, -1)[..., -1]
+    marks = places((3, 2, 2), begins=begins).reshape(3, 4, -1)[..., PLANE]
     assert torch.equal(marks, torch.tensor([float(begins), 0.0, 0.0])[:, None].expand(3, 4))
+
+
+def test_places_tell_which_way_time_runs() -> None:
+    when = places((9, 1, 1), begins=False)[:, PLANE + 1 :]
+    assert (when[:, -1].diff() > 0).all()
+    assert (when[:, 0].diff() < 0).all()
+    # Played backwards, what is odd about the middle changes its sign and what is even does not.
+    sign = torch.tensor([-1.0, 1.0, -1.0, -1.0])
+    torch.testing.assert_close(when.flip(0), when * sign, atol=1e-6, rtol=0)
+    assert places((1, 1, 1))[0, -1] == 0

@@ -49,15 +49,16 @@ def positions(grid: tuple[int, int, int], coordinates: Coordinates = "view", *, 
     return torch.stack(torch.meshgrid(t, y, x, indexing="ij"), dim=-1).reshape(-1, 3).float()
 
 
-_WAVES = 6
-NUM_PLACE_FEATURES = 2 * _WAVES + 3
+_WAVES, _TIME_WAVES = 6, 3
+NUM_PLACE_FEATURES = 2 * _WAVES + 3 + _TIME_WAVES + 1
 """Width of ``places``."""
 
 
 def places(grid: tuple[int, int, int], *, begins: bool = True) -> Tensor:
-    """Return where in the picture every token is, in absolute terms, and whether its frame is the first of a clip.
+    """Return where in the picture and when in the clip every token is, in absolute terms, and whether its frame is the first of a clip.
 
-    Rotary positions tell tokens only how far apart they are. A small model learns much sooner where sky and floor belong if it is told.
+    Rotary positions tell tokens only how far apart they are. A small model learns much sooner where sky and floor belong if it is told,
+    and which way time runs: without that, a turn to the left and one to the right, played backwards, are the same to it in deep noise.
     And the first latent frame of a clip codes one frame where later ones code several: a window that begins in mid-clip must say so.
 
     Args:
@@ -66,7 +67,7 @@ def places(grid: tuple[int, int, int], *, begins: bool = True) -> Tensor:
 
     Returns:
         ``[f * h * w, NUM_PLACE_FEATURES]`` float32: cosines of the share of height and of width, the distances from the middle as in
-        ``view`` divided by 4, and 1 in the first frame of a clip.
+        ``view`` divided by 4, 1 in the first frame of a clip, cosines of the share of time, and the frames from its middle divided by 4.
     """
     f, h, w = grid
     unit = REFERENCE_TOKENS / math.sqrt(h * w) / 4
@@ -75,6 +76,8 @@ def places(grid: tuple[int, int, int], *, begins: bool = True) -> Tensor:
     down = torch.cat([(waves * rows / h).cos(), (rows - h / 2) * unit], dim=1)
     across = torch.cat([(waves * columns / w).cos(), (columns - w / 2) * unit], dim=1)
     plane = torch.cat([down[:, None].expand(-1, w, -1), across[None].expand(h, -1, -1)], dim=2).flatten(0, 1)
-    first = torch.zeros(f, h * w, 1, dtype=torch.float64)
+    first = torch.zeros(f, 1, dtype=torch.float64)
     first[0] = float(begins)
-    return torch.cat([plane.expand(f, -1, -1), first], dim=2).flatten(0, 1).float()
+    frames = (torch.arange(f, dtype=torch.float64) + 0.5)[:, None]
+    when = torch.cat([first, (waves[:_TIME_WAVES] * frames / f).cos(), (frames - f / 2) / 4], dim=1)
+    return torch.cat([plane.expand(f, -1, -1), when[:, None].expand(-1, h * w, -1)], dim=2).flatten(0, 1).float()

@@ -70,7 +70,7 @@ class TransformerConfig:
     coordinates: Coordinates = "view"
     """Convention of the token positions; ``index`` for the Wan graph."""
     place: bool = True
-    """Whether tokens are told where in the picture they are and whether their frame begins a clip; false for the Wan graph."""
+    """Whether tokens are told where in the picture and when in the clip they are; false for the Wan graph."""
 
     def __post_init__(self) -> None:
         counts = ("num_attention_heads", "in_channels", "out_channels", "text_dim", "ffn_dim", "num_layers")
