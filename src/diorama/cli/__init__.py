@@ -19,8 +19,8 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "inspect": "show what a video file is and how it was made",
     "worlds": "preview or render simulated worlds, the training data of the default model",
-    "train": "train the autoencoder, the transformer, the text encoder or the judge",
-    "evaluate": "measure prompt fidelity or reconstruction quality",
+    "train": "train the autoencoder, the transformer, the text encoder, the judge or the captioner",
+    "evaluate": "measure prompt fidelity, captions or reconstruction quality",
 }
 """Commands with a file of their own; the others are the prompting modes."""
 

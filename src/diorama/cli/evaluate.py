@@ -1,26 +1,35 @@
-"""``diorama evaluate prompt|reconstruction``: how good a model is, against known truth."""
+"""``diorama evaluate prompt|reconstruction|captions``: how good a model is, against known truth."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from diorama.cli.arguments import choose, parse
 from diorama.cli.progress import progress_bar
 
-__all__ = ["Prompt", "Reconstruction", "run"]
+if TYPE_CHECKING:
+    from diorama.evaluation.prompt import Reader
+
+__all__ = ["Captions", "Prompt", "Reconstruction", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Ask held-out prompts and let the judge, which saw rendered worlds only, grade the videos."""
+    """Ask held-out prompts and let the judge or the captioner, which saw rendered worlds only, grade the videos."""
 
     model: Path | None = None
     """Model folder; the packaged model if left out."""
     judge: Path | None = None
     """Judge folder; the packaged judge if left out."""
+    reader: Literal["judge", "captioner"] = "judge"
+    """Who says what the videos show: the judge, or the captioner, whose sentences are read back."""
+    captioner: Path | None = None
+    """Captioner folder; the packaged captioner if left out."""
     out: Path = Path("runs/evaluate-prompt")
     """Takes answers, contact sheets and the report; an interrupted run goes on in the same folder."""
     prompts: int = 64
@@ -55,18 +64,38 @@ class Reconstruction:
     """Where to compute."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """Have held-out rendered worlds described and count how often the words are true."""
+
+    source: str = "captioner"
+    """Who describes: captioner for the packaged one, a folder of a captioner or of a vision-language model, or an endpoint's address."""
+    model: str = ""
+    """Name of the model at the endpoint, its key in OPENAI_API_KEY."""
+    clips: int = 128
+    """How many worlds."""
+    max_bodies: int = 2
+    """Most objects in a world."""
+    size: str = "128x128"
+    """Width x height."""
+    out: Path = Path("runs/evaluate-captions")
+    """Takes captions, contact sheets and the report."""
+    device: str = "auto"
+    """Where to compute."""
+
+
 def run(arguments: Sequence[str]) -> None:
-    """Run ``prompt`` or ``reconstruction``."""
+    """Run the evaluation that the first word names."""
     actions = {
         "prompt": ("do videos show what was asked for?", _prompt),
         "reconstruction": ("what does the autoencoder lose?", _reconstruction),
+        "captions": ("are captions true?", _captions),
     }
     choose(actions, arguments, command="evaluate")
 
 
 def _prompt(arguments: Sequence[str]) -> None:
     options: Prompt = parse(Prompt, arguments, command="evaluate prompt")
-    from diorama.evaluation.judge import Judge
     from diorama.evaluation.prompt import PromptConfig, evaluate_prompt
     from diorama.pipeline import Pipeline
     from diorama.runtime import prepare_cpu
@@ -76,7 +105,6 @@ def _prompt(arguments: Sequence[str]) -> None:
     config = PromptConfig(count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height)
     prepare_cpu()
     pipeline = Pipeline.load(options.model, options.device)
-    judge = Judge.load(options.judge or Path(str(files("diorama").joinpath("models/judge"))))
     label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}"
     with progress_bar() as progress:
         report = evaluate_prompt(
@@ -91,7 +119,7 @@ def _prompt(arguments: Sequence[str]) -> None:
                     guidance_scale=options.guidance,
                 ).frames
             ),
-            judge,
+            _reader(options),
             options.out,
             label=label,
             config=config,
@@ -99,6 +127,44 @@ def _prompt(arguments: Sequence[str]) -> None:
         )
     print(report.text())
     print(f"sheets and answers: {options.out}")
+
+
+def _reader(options: Prompt) -> Reader:
+    """Return who reads the videos."""
+    models = Path(str(files("diorama").joinpath("models")))
+    if options.reader == "captioner":
+        from diorama.evaluation.captions import CaptionReader
+        from diorama.text import Captioner
+
+        captioner = Captioner.load(options.captioner or models / "captioner")
+        return CaptionReader(captioner.write, captioner.state_dict())
+    from diorama.evaluation.judge import Judge
+
+    return Judge.load(options.judge or models / "judge")
+
+
+def _captions(arguments: Sequence[str]) -> None:
+    options: Captions = parse(Captions, arguments, command="evaluate captions")
+    from diorama.curation.captions import CaptionOptions, describer
+    from diorama.evaluation.captions import CaptionConfig, evaluate_captions
+    from diorama.runtime import choose_device, prepare_cpu
+    from diorama.shapes import parse_size
+
+    width, height = parse_size(options.size)
+    config = CaptionConfig(count=options.clips, max_bodies=options.max_bodies, width=width, height=height)
+    source = CaptionOptions(source=options.source, model=options.model)
+    prepare_cpu()
+    describe = describer(source, device=choose_device(options.device), api_key=os.environ.get("OPENAI_API_KEY"))
+    with progress_bar() as progress:
+        report = evaluate_captions(
+            lambda frames: describe(frames, config.fps).dense,
+            options.out,
+            label=source.label,
+            config=config,
+            progress=lambda done, of: progress("described", done, of),
+        )
+    print(report.text())
+    print(f"captions and sheets: {options.out}")
 
 
 def _reconstruction(arguments: Sequence[str]) -> None:

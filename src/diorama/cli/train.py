@@ -1,4 +1,4 @@
-"""``diorama train autoencoder|transformer|text|judge CONFIG.toml [--key value]``."""
+"""``diorama train autoencoder|transformer|text|judge|captioner CONFIG.toml [--key value]``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ WHAT = {
     "transformer": "the diffusion transformer, on cached latents",
     "text": "the compact text encoder, distilled from MiniLM",
     "judge": "the judge of evaluate prompt, on shards",
+    "captioner": "frames to captions, on shards with captions",
 }
 USAGE = (
     "usage: diorama train WHAT CONFIG.toml [--out FOLDER] [--device DEVICE] [--section.key value ...]\n\n"
@@ -100,10 +101,20 @@ def _judge(path: Path, overrides: Sequence[str], folder: Path, device: torch.dev
     train(load_toml(JudgeTraining, path, overrides), folder, device)
 
 
+def _captioner(path: Path, overrides: Sequence[str], folder: Path, device: torch.device) -> None:
+    from diorama.config import load_toml
+    from diorama.train.captioner import CaptionerTraining, train
+
+    train(load_toml(CaptionerTraining, path, overrides), folder, device)
+    if (folder / "accuracy.json").exists():
+        print(f"held-out clips: {(folder / 'accuracy.json').read_text(encoding='utf-8')}")
+
+
 _TRAIN: dict[str, Callable[[Path, Sequence[str], Path, torch.device], None]] = {
     "autoencoder": _autoencoder,
     "latents": _latents,
     "transformer": _transformer,
     "text": _text,
     "judge": _judge,
+    "captioner": _captioner,
 }

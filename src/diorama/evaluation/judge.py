@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diorama.checkpoint import load_into, save_folder
+from diorama.checkpoint import load_into, save_folder, tensors_hash
 from diorama.config import load_json, to_dict
 from diorama.errors import ConfigError
 from diorama.ops.eye import Eye, pick
@@ -222,6 +222,10 @@ class Judge(nn.Module):
             video = prepare(clip, self.config).to(self.eye.queries.device).float() / 127.5 - 1.0
             readings.append(_words(self(video[None])))
         return readings
+
+    def identity(self) -> str:
+        """Return 16 hex digits that change with the weights."""
+        return tensors_hash(self.state_dict())
 
     def save(self, folder: Path) -> None:
         """Write config and half-precision weights.

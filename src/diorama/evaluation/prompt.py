@@ -1,4 +1,4 @@
-"""Does the video show what the prompt asks for? Prompts with known truth, generated clips, and a judge.
+"""Does the video show what the prompt asks for? Prompts with known truth, generated clips, and a judge or another reader.
 
 The prompts are captions of scenes that no training set holds, one in four written in words that no training caption
 uses. The generator comes in as a function, so anyone's can be graded. An interrupted run goes on where it stopped.
@@ -11,15 +11,15 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from diorama.checkpoint import tensors_hash, write_text
+from diorama.checkpoint import write_text
 from diorama.config import to_dict
 from diorama.errors import DataError, InputError
 from diorama.evaluation.clips import EVALUATION_SEED
-from diorama.evaluation.judge import Judge, Reading
+from diorama.evaluation.judge import Reading
 from diorama.evaluation.report import PromptReport
 from diorama.evaluation.score import grade, scores
 from diorama.media import Clip, contact_sheet
@@ -28,11 +28,21 @@ from diorama.worlds.clip import make_clip
 from diorama.worlds.sample import sample_scene
 from diorama.worlds.scene import CAMERA_MOVES, MOTIONS, CameraMove, Motion, Scene
 
-__all__ = ["Generator", "PromptConfig", "Question", "evaluate_prompt", "questions", "rendered_grades"]
+__all__ = ["Generator", "PromptConfig", "Question", "Reader", "evaluate_prompt", "questions", "rendered_grades"]
 
 Generator = Callable[[str, int], np.ndarray]
 """Prompt and seed to uint8 frames ``[T, H, W, 3]``."""
 FIRST_SEED = EVALUATION_SEED + 1_000_000
+
+
+class Reader(Protocol):
+    """Who says what clips show: the judge, or a captioner whose captions are read."""
+
+    def read(self, clips: Sequence[np.ndarray]) -> list[Reading]:
+        """Say what clips, uint8 ``[T, H, W, 3]`` each, show."""
+
+    def identity(self) -> str:
+        """Return what changes with the reader's weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +137,7 @@ def _scene(seeds: Iterator[int], move: str, num_bodies: int, new_pair: bool, con
 
 
 def rendered_grades(
-    asked: Sequence[Question], judge: Judge, folder: Path, config: PromptConfig, progress: Callable[[int, int], None] | None = None
+    asked: Sequence[Question], judge: Reader, folder: Path, config: PromptConfig, progress: Callable[[int, int], None] | None = None
 ) -> list[dict[str, bool]]:
     """Render the asked scenes and grade them: what the judge itself gets right and wrong.
 
@@ -159,7 +169,7 @@ def rendered_grades(
 
 
 def evaluate_prompt(
-    generate: Generator, judge: Judge, folder: Path, *, label: str, config: PromptConfig, progress: Callable[[str, int, int], None] | None = None
+    generate: Generator, judge: Reader, folder: Path, *, label: str, config: PromptConfig, progress: Callable[[str, int, int], None] | None = None
 ) -> PromptReport:
     """Ask every prompt with every seed and grade what comes.
 
@@ -177,7 +187,7 @@ def evaluate_prompt(
     asked = questions(config)
     wanted = [(question, seed) for seed in range(config.seeds) for question in asked][: config.limit]
     settings = {key: value for key, value in to_dict(config).items() if key != "limit"}
-    answers = _resume(folder, {"label": label, "judge": tensors_hash(judge.state_dict()), **settings})
+    answers = _resume(folder, {"label": label, "judge": judge.identity(), **settings})
     for done, (question, seed) in enumerate(wanted, start=1):
         if (question.index, seed) not in answers:
             frames = generate(question.prompt, seed)

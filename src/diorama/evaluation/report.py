@@ -16,7 +16,7 @@ import torch
 from diorama.checkpoint import write_text
 from diorama.evaluation.score import Score
 
-__all__ = ["GOALS", "PromptReport", "machine", "table"]
+__all__ = ["GOALS", "PromptReport", "cell", "machine", "table"]
 
 GOALS: Mapping[str, float] = {"colour": 0.95, "shape": 0.92, "count": 0.90, "camera direction": 0.90, "motion": 0.80}
 """What the default model must reach over its stated range, as rates."""
@@ -41,7 +41,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines)
 
 
-def _cell(score: Score) -> str:
+def cell(score: Score) -> str:
+    """Return a rate with its 95 % interval as a table shows it."""
     low, high = score.interval()
     return f"{100 * score.rate:5.1f} % ({100 * low:.0f}-{100 * high:.0f})" if score.trials else "-"
 
@@ -67,11 +68,11 @@ class PromptReport:
         rows = [
             (
                 name,
-                _cell(score),
+                cell(score),
                 f"{100 * GOALS[name]:.0f} %" if name in GOALS else "",
-                _cell(self.paraphrased[name]),
-                _cell(self.new_pairs[name]),
-                _cell(self.rendered[name]),
+                cell(self.paraphrased[name]),
+                cell(self.new_pairs[name]),
+                cell(self.rendered[name]),
             )
             for name, score in self.generated.items()
         ]

@@ -8,17 +8,15 @@ another becomes one prompt for each.
 
 from __future__ import annotations
 
-import json
 import random
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from diorama.config import load_json
 from diorama.errors import InputError
+from diorama.text.endpoint import ask
 
 __all__ = ["Grammar", "rewrite", "rewrite_with_endpoint", "split_prompt"]
 
@@ -215,26 +213,9 @@ def rewrite_with_endpoint(prompt: str, url: str, model: str, api_key: str | None
     Raises:
         InputError: the address is not http or https, does not answer in time, or answers with an error or no text.
     """
-    if not re.match(r"https?://[^/]", url):
-        raise InputError(f"rewrite endpoint '{url}' is not a web address; give one that begins with http:// or https://")
-    body = {"model": model, "temperature": 0.7, "messages": [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": prompt}]}
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
-    address = f"{url.rstrip('/').removesuffix('/chat/completions')}/chat/completions"
-    request = urllib.request.Request(address, data=json.dumps(body).encode(), headers=headers)
+    messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": prompt}]
     remedy = "check the address, the model name and the key, or rewrite by the built-in rules"
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            content = json.load(answer)["choices"][0]["message"]["content"]
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise InputError(f"rewrite endpoint {address} answered with status {error.code}; {remedy}") from error
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        why = f"within {timeout:g} s" if isinstance(error, TimeoutError) or "timed out" in str(error) else f"as a chat endpoint does ({error})"
-        raise InputError(f"rewrite endpoint {address} did not answer {why}; {remedy}") from error
-    text = " ".join(content.split()).strip('"') if isinstance(content, str) else ""
-    if not text:
-        raise InputError(f"rewrite endpoint {address} answered with no text; {remedy}")
-    return text
+    return ask(messages, url, model, api_key, purpose="rewrite", remedy=remedy, timeout=timeout)
 
 
 def split_prompt(prompt: str) -> list[str]:
