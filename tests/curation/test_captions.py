@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from diorama.curation.captions import CaptionOptions, Captions, caption_clip, captioned, describer, merge, with_scores
+from diorama.curation.captions import Captioning, CaptionOptions, Captions, caption_clip, describer, merge, with_scores
 from diorama.curation.manifest import Row
 from diorama.errors import InputError
-from diorama.media import Pixels, decode_picture
+from diorama.media import Clip, Pixels, decode_picture
 from diorama.text.captioner import Captioner, CaptionerConfig
 from diorama.text.rewrite import split_prompt
 from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
@@ -56,25 +57,50 @@ def test_scores_are_appended_as_a_prompt_can_ask_for_them() -> None:
         with_scores("A ball.", {"motion": 1.0}, ("sharpness",))
 
 
-def test_a_row_gets_captions_with_its_own_scores_and_keeps_those_that_came_with_the_file() -> None:
-    row = Row(source="a.mp4", fps=10.0, motion=0.25)
-    options = CaptionOptions(scores=("motion",), window=10.0)
-    told = captioned(row, FRAMES, by_level, options)
-    assert told.caption == "A bright field of 4 s. The camera stays still. Motion score: 0.25."
-    assert (told.caption_short, told.captioner) == ("a bright field", "captioner")
-    given = Row(source="a.mp4", fps=10.0, caption="By hand. In two sentences.", captioner="facts")
-    kept = captioned(given, FRAMES, by_level, options)
-    assert (kept.caption, kept.caption_short, kept.captioner) == (given.caption, "By hand.", "facts")
-
-
-def test_our_captioner_writes_both_kinds(tmp_path: Path) -> None:
+def tiny_captioner(folder: Path) -> Captioner:
     vocabulary = build_vocabulary(["[UNK]", "red", "ball"], ["red ball"], 160)
     size = CaptionerConfig(
         vocabulary_size=len(vocabulary), max_tokens=6, num_frames=2, area=1024, widths=(8, 8, 16), reach=1, num_heads=2, depth=1, decoder_width=16
     )
-    captioner = Captioner(size, PromptTokenizer(vocabulary)).eval()
-    captioner.save(tmp_path / "c")
-    again = Captioner.load(tmp_path / "c")
+    Captioner(size, PromptTokenizer(vocabulary)).save(folder)
+    return Captioner.load(folder)
+
+
+def test_the_stage_captions_rows_with_their_own_scores_and_keeps_what_came_with_the_files(tmp_path: Path) -> None:
+    captioner = tiny_captioner(tmp_path / "c")
+    options = CaptionOptions(source=str(tmp_path / "c"), scores=("motion",), window=10.0)
+    stage = Captioning(options)
+    rows = [Row(source="a.mp4", fps=30.0, motion=0.25), Row(source="b.mp4", caption="By hand. In two sentences.", captioner="facts")]
+    asked: list[Row] = []
+
+    def clip(row: Row) -> Clip:
+        asked.append(row)
+        return Clip(frames=FRAMES, fps=10.0)
+
+    first, second = stage(rows, clip)
+    assert asked == rows[:1]
+    dense, short = (captioner.write([FRAMES], kind)[0] for kind in ("dense", "short"))
+    assert first.caption == with_scores(dense, {"motion": 0.25}, ("motion",))
+    assert (first.caption_short, first.captioner) == (short, str(tmp_path / "c"))
+    assert (second.caption, second.caption_short, second.captioner) == (rows[1].caption, "By hand.", "facts")
+
+
+def test_another_model_or_setting_is_another_stage(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        tiny_captioner(tmp_path / "c")
+    options = CaptionOptions(source=str(tmp_path / "c"))
+    before = Captioning(options).identity
+    assert Captioning(dataclasses.replace(options, timeout=3.0)).identity == before
+    assert Captioning(dataclasses.replace(options, window=2.0)).identity != before
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        tiny_captioner(tmp_path / "c")
+    assert Captioning(options).identity != before
+
+
+def test_our_captioner_writes_both_kinds(tmp_path: Path) -> None:
+    again = tiny_captioner(tmp_path / "c")
     told = describer(CaptionOptions(source=str(tmp_path / "c")))(FRAMES, 10.0)
     assert told == Captions(dense=again.write([FRAMES], "dense")[0], short=again.write([FRAMES], "short")[0])
     assert told.record() == {"dense": [told.dense], "short": [told.short]}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +22,11 @@ import torch
 
 from diorama.curation.manifest import Row
 from diorama.errors import InputError, MissingExtraError
-from diorama.media import Pixels, encode_picture, resize
+from diorama.media import Clip, Pixels, encode_picture, resize
 from diorama.text.captioner import Captioner
 from diorama.text.endpoint import ask
 
-__all__ = ["CaptionOptions", "Captions", "Describe", "caption_clip", "captioned", "describer", "merge", "with_scores"]
+__all__ = ["CaptionOptions", "Captioning", "Captions", "Describe", "caption_clip", "describer", "merge", "with_scores"]
 
 _INSTRUCTION = """\
 These are frames of one video, in order, evenly spaced over {seconds:.1f} seconds. Describe the video for training a text-to-video
@@ -101,12 +103,11 @@ def describer(options: CaptionOptions, *, device: torch.device | str = "cpu", ap
         CheckpointError: the captioner is damaged.
         MissingExtraError: a vision-language model was named and transformers is not installed.
     """
-    source = options.source
-    if source.startswith(("http://", "https://")):
+    folder = _folder(options.source)
+    if folder is None:
         return _from_endpoint(options, api_key)
-    folder = Path(str(resources.files("diorama"))) / "models" / "captioner" if source == "captioner" else Path(source)
     if not folder.is_dir():
-        raise InputError(f"caption source '{source}' is no folder and no web address; give 'captioner', a model folder, or http://...")
+        raise InputError(f"caption source '{options.source}' is no folder and no web address; give 'captioner', a model folder, or http://...")
     if (folder / "preprocessor_config.json").exists() or (folder / "processor_config.json").exists():
         return _from_model(folder, options, device)
     return _from_captioner(Captioner.load(folder, device=device))
@@ -131,23 +132,62 @@ def caption_clip(frames: Pixels, fps: float, describe: Describe, options: Captio
     return Captions(dense=with_scores(dense, scores or {}, options.scores), short=short)
 
 
-def captioned(row: Row, frames: Pixels, describe: Describe, options: CaptionOptions) -> Row:
-    """Return a row with captions; captions that came with the file stay, a missing short one is made of the dense one.
+class Captioning:
+    """The stage as ``curate`` runs it: rows of one source to rows with captions.
 
     Args:
-        row: A piece, with its scores and its rate.
-        frames: The piece, ``[T, H, W, 3]`` uint8.
-        describe: Describes one window.
-        options: How.
+        options: Who describes, and how.
+        device: Where a captioner or a vision-language model computes.
+        api_key: Sent to an endpoint as bearer token.
 
     Raises:
-        InputError: see ``caption_clip``.
+        InputError: see ``describer``.
     """
-    if row.caption:
-        return row if row.caption_short else dataclasses.replace(row, caption_short=_sentences(row.caption)[0])
-    measured = {field.name: value for field in dataclasses.fields(row) if isinstance(value := getattr(row, field.name), float)}
-    told = caption_clip(frames, row.fps or 1.0, describe, options, measured)
-    return dataclasses.replace(row, caption=told.dense, caption_short=told.short, captioner=options.label)
+
+    def __init__(self, options: CaptionOptions, *, device: torch.device | str = "cpu", api_key: str | None = None) -> None:
+        self.options = options
+        self.identity = _identity(options)
+        """Changes with the options and with the model's files; another identity captions anew."""
+        self._describe = describer(options, device=device, api_key=api_key)
+
+    def __call__(self, rows: Sequence[Row], clip: Callable[[Row], Clip]) -> list[Row]:
+        """Return rows with captions; those that came with the files stay, and a missing short one is made of the dense one.
+
+        Args:
+            rows: Pieces with their scores.
+            clip: Gives a piece's frames; not called for pieces that have a caption.
+
+        Raises:
+            InputError: see ``caption_clip``.
+        """
+        return [self._row(row, clip) for row in rows]
+
+    def _row(self, row: Row, clip: Callable[[Row], Clip]) -> Row:
+        if row.caption:
+            return row if row.caption_short else dataclasses.replace(row, caption_short=_sentences(row.caption)[0])
+        measured = {field.name: value for field in dataclasses.fields(row) if isinstance(value := getattr(row, field.name), float)}
+        shown = clip(row)
+        told = caption_clip(shown.frames, shown.fps, self._describe, self.options, measured)
+        return dataclasses.replace(row, caption=told.dense, caption_short=told.short, captioner=self.options.label)
+
+
+def _identity(options: CaptionOptions) -> str:
+    told = dataclasses.asdict(options)
+    del told["timeout"]
+    folder = _folder(options.source)
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
+    seen = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for path in files:
+        # Small files by content, the weights of a large model by their size.
+        seen.update(path.name.encode() + (path.read_bytes() if (size := path.stat().st_size) < 2**24 else str(size).encode()))
+    return seen.hexdigest()[:16]
+
+
+def _folder(source: str) -> Path | None:
+    """Return the folder that a source names, None for an endpoint."""
+    if source.startswith(("http://", "https://")):
+        return None
+    return Path(str(resources.files("diorama"))) / "models" / "captioner" if source == "captioner" else Path(source)
 
 
 def merge(texts: Sequence[str]) -> str:
