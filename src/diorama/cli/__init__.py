@@ -19,6 +19,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "inspect": "show what a video file is and how it was made",
     "worlds": "preview or render simulated worlds, the training data of the default model",
+    "curate": "raw videos and pictures to training shards, with the fate of every second",
     "train": "train the autoencoder, the transformer, the text encoder, the judge or the captioner",
     "evaluate": "measure prompt fidelity, captions or reconstruction quality",
 }

@@ -1,0 +1,247 @@
+"""Kept pieces into shards: the tars that ``diorama train`` reads, in WebDataset's naming with an index beside each.
+
+Pieces keep their size, length and rate. Where the source's own packets can be cut to the frame they are copied, without loss and
+without work; else the frames are encoded anew. The record of a sample holds its captions, figures and where it comes from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from diorama.curation.manifest import STAGES, Row, cannot_write
+from diorama.curation.sources import Source, local_copy
+from diorama.errors import DataError, MediaError
+from diorama.media import Pixels, encode_picture, iter_frames
+from diorama.media.codec import Encoding, encode
+from diorama.media.extract import copy_span
+
+__all__ = ["Plan", "plan_shards", "record_of", "write_shard"]
+
+_SCORES = (
+    "motion", "jitter", "static", "sharpness", "brightness", "contrast", "clipped", "quality", "text_area", "subtitles", "logo_area",
+    "watermark", "upside_down", "aesthetic",
+)  # fmt: skip
+_ENCODING = Encoding(container="mp4", codec="libx264", options={"crf": "12", "preset": "veryfast"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One shard to be written."""
+
+    number: int
+    rows: tuple[Row, ...]
+    """Kept pieces in order; those of one source follow each other."""
+    sources: tuple[Source, ...]
+    """Where they come from."""
+
+
+def plan_shards(rows: Iterator[Row], sources: Mapping[str, Source], *, max_bytes: int, max_samples: int = 512) -> Iterator[Plan]:
+    """Yield shards of about ``max_bytes`` in the order of the rows, whose contents depend on the rows alone.
+
+    Args:
+        rows: Kept pieces.
+        sources: By name.
+        max_bytes: Size to aim at, going by the sizes of the sources.
+        max_samples: Most samples.
+    """
+    number, waiting, size = 0, list[Row](), 0.0
+    for row in rows:
+        share = row.seconds / row.source_seconds if row.source_seconds else 1.0
+        if waiting and (size + share * row.file_bytes > max_bytes or len(waiting) >= max_samples):
+            yield _plan(number, waiting, sources)
+            number, waiting, size = number + 1, [], 0.0
+        waiting.append(row)
+        size += share * row.file_bytes
+    if waiting:
+        yield _plan(number, waiting, sources)
+
+
+def _plan(number: int, rows: Sequence[Row], sources: Mapping[str, Source]) -> Plan:
+    return Plan(number=number, rows=tuple(rows), sources=tuple(sources[name] for name in dict.fromkeys(row.source for row in rows)))
+
+
+def record_of(row: Row, width: int, height: int, num_frames: int, fps: float) -> dict[str, Any]:
+    """Return what a shard says about a sample."""
+    dense, short = row.caption, row.caption_short or row.caption
+    return {
+        "captions": {"dense": [dense], "short": [short], "captioner": row.captioner},
+        "scores": {name: round(value, 6) for name in _SCORES if (value := getattr(row, name)) is not None},
+        "provenance": {
+            "source": row.source,
+            "span": [round(row.start, 6), round(row.end, 6)],
+            "first_frame": row.first_frame,
+            "sha256": row.sha256,
+            "licence": row.licence,
+            "box": list(row.box),
+            "rotation": row.rotation,
+            "pixel_aspect": row.pixel_aspect,
+            "stored": row.stored,
+            "stages": row.versions,
+        },
+        "size": {"width": width, "height": height, "num_frames": num_frames, "fps": fps},
+    }
+
+
+def write_shard(folder: Path, plan: Plan) -> list[Row]:
+    """Write one shard whole or not at all and return its rows, kept ones with the shard's name; the same rows give the same bytes.
+
+    Pieces whose source fails on the way are dropped with the reason, and a shard without pieces is not written.
+
+    Raises:
+        DataError: the disk is full or the folder is not writable.
+    """
+    name = f"shard-{plan.number:05d}"
+    fresh = folder / f".{name}.tar.{os.getpid()}"
+    rows: list[Row] = []
+    infos: list[dict[str, Any]] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(fresh, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for row, sample in _samples(plan):
+                if sample is not None:
+                    infos.append(_add(tar, row, sample))
+                rows.append(dataclasses.replace(row, shard=name) if sample is not None else row)
+        index = folder / f"{name}.index.json"
+        index.unlink(missing_ok=True)
+        if not infos:
+            (folder / f"{name}.tar").unlink(missing_ok=True)
+            return rows
+        fresh.replace(folder / f"{name}.tar")
+        fresh_index = folder / f".{name}.index.{os.getpid()}"
+        fresh_index.write_text(json.dumps({"samples": infos}, indent=1) + "\n", encoding="utf-8")
+        fresh_index.replace(index)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sample:
+    kind: str
+    data: bytes
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+
+
+def _samples(plan: Plan) -> Iterator[tuple[Row, _Sample | None]]:
+    sources = {source.name: source for source in plan.sources}
+    for name, group in groupby(plan.rows, key=lambda row: row.source):
+        rows = [dataclasses.replace(row, versions=f"{row.versions}, shards {STAGES['shards']}") for row in group]
+        try:
+            with local_copy(sources[name]) as path:
+                yield from _samples_of(path, rows)
+        except DataError as error:
+            yield from ((row.dropped("unreadable", "shards", str(error)), None) for row in rows)
+
+
+def _samples_of(path: Path, rows: Sequence[Row]) -> Iterator[tuple[Row, _Sample | None]]:
+    with contextlib.ExitStack() as stack:
+        reader: _Reader | None = None
+        for row in rows:
+            width, height = row.size
+            try:
+                if row.kind == "image":
+                    pixels = _cropped(row, next(iter(iter_frames(path))).pixels)
+                    sample = _Sample(kind="png", data=encode_picture(pixels), width=width, height=height, num_frames=1, fps=1.0)
+                    yield dataclasses.replace(row, stored="encoded"), sample
+                    continue
+                copied = None if row.variable_rate else copy_span(path, row.start, row.num_frames, row.fps, box=_stored_box(row))
+                if copied is not None:
+                    sample = _Sample(kind="mp4", data=copied, width=width, height=height, num_frames=row.num_frames, fps=row.fps)
+                    yield dataclasses.replace(row, stored="copied"), sample
+                    continue
+                if reader is None:
+                    reader = stack.enter_context(contextlib.closing(_Reader(path, row)))
+                data, count = reader.encode(row)
+                sample = _Sample(kind="mp4", data=data, width=width, height=height, num_frames=count, fps=row.fps)
+                yield dataclasses.replace(row, stored="encoded"), sample
+            except MediaError as error:
+                reader = None
+                yield row.dropped("damaged", "shards", str(error).replace(str(path), row.source)), None
+
+
+def _stored_box(row: Row) -> tuple[int, int, int, int] | None:
+    return None if row.box == (0, 0, row.width, row.height) else row.box
+
+
+def _cropped(row: Row, pixels: Pixels) -> Pixels:
+    left, top, right, bottom = row.box
+    return pixels[top:bottom, left:right]
+
+
+class _Reader:
+    """Encodes pieces of one source one after the other in a single pass over its frames."""
+
+    def __init__(self, path: Path, first: Row) -> None:
+        self.path = path
+        self.origin = first.start if first.variable_rate else 0.0
+        self.frames = iter_frames(path, start=first.start, fps=first.fps if first.variable_rate else None)
+
+    def encode(self, row: Row) -> tuple[bytes, int]:
+        """Return the piece as an mp4 and its number of frames.
+
+        Raises:
+            MediaError: the source ends or fails before the piece does.
+        """
+        wanted = max(1, round(row.seconds * row.fps)) if row.variable_rate else row.num_frames
+        buffer = io.BytesIO()
+        count = encode(buffer, self._chunks(row, wanted), _ENCODING, fps=row.fps)
+        if count != wanted:
+            raise MediaError(f"{self.path} gave {count} of {wanted} frames from {row.start:.2f} s; it has changed, so run curate again")
+        return buffer.getvalue(), count
+
+    def _chunks(self, row: Row, wanted: int) -> Iterator[Pixels]:
+        count = 0
+        for frame in self.frames:
+            if frame.time + self.origin < row.start - 0.5 / row.fps:
+                continue
+            yield _cropped(row, frame.pixels)[None]
+            count += 1
+            if count == wanted:
+                return
+
+    def close(self) -> None:
+        """Close the file."""
+        close = getattr(self.frames, "close", None)
+        if close is not None:
+            close()
+
+
+def _add(tar: tarfile.TarFile, row: Row, sample: _Sample) -> dict[str, Any]:
+    record = json.dumps(record_of(row, sample.width, sample.height, sample.num_frames, sample.fps), sort_keys=True).encode()
+    offset = _member(tar, f"{row.key}.{sample.kind}", sample.data)
+    record_offset = _member(tar, f"{row.key}.json", record)
+    return {
+        "key": row.key,
+        "kind": sample.kind,
+        "offset": offset,
+        "size": len(sample.data),
+        "record_offset": record_offset,
+        "record_size": len(record),
+        "height": sample.height,
+        "width": sample.width,
+        "num_frames": sample.num_frames,
+        "fps": sample.fps,
+    }
+
+
+def _member(tar: tarfile.TarFile, name: str, data: bytes) -> int:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    offset = tar.offset + tarfile.BLOCKSIZE
+    tar.addfile(member, io.BytesIO(data))
+    return offset

@@ -1,0 +1,134 @@
+"""The same function over many items: in this process, in local processes, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from diorama.errors import MissingExtraError
+
+__all__ = ["each"]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def each(
+    function: Callable[[A], B], items: Sequence[A], *, workers: int | None = None, ray: bool = False, crashed: Callable[[A], B]
+) -> Iterator[tuple[int, B]]:
+    """Yield (number of the item, result) as results come.
+
+    Args:
+        function: What to do; it and the items travel to other processes.
+        items: What to do it with.
+        workers: Processes; one per core if None, this process if 0.
+        ray: Run on Ray instead, on the cluster it is connected to, else on this machine.
+        crashed: Gives the result of an item that takes its process down each time, as a hostile file may.
+
+    Raises:
+        MissingExtraError: Ray is asked for and not installed.
+    """
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if ray:
+        yield from _on_ray(function, items)
+    elif workers == 0:
+        yield from ((i, function(item)) for i, item in enumerate(items))
+    else:
+        yield from _in_processes(function, items, workers, crashed)
+
+
+def _in_processes(function: Callable[[A], B], items: Sequence[A], workers: int, crashed: Callable[[A], B]) -> Iterator[tuple[int, B]]:
+    waiting = list(range(len(items)))
+    while waiting:
+        under_way: list[int] = []
+        try:
+            for i, result in _pool(function, items, waiting, workers, under_way):
+                yield i, result
+        except BrokenProcessPool:
+            # One process died, which ends its siblings: those that were under way are tried alone, each in a process of its own.
+            for i in sorted(under_way):
+                try:
+                    for _, result in _pool(function, items, [i], 1, []):
+                        yield i, result
+                except BrokenProcessPool:
+                    yield i, crashed(items[i])
+
+
+def _pool(
+    function: Callable[[A], B], items: Sequence[A], waiting: list[int], workers: int, under_way: list[int]
+) -> Iterator[tuple[int, B]]:
+    """Yield results; ``waiting`` loses the items that were handed out and ``under_way`` holds those without a result."""
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(waiting)), context, _start, (os.getpid(),)) as pool:
+        futures: dict[Future[B], int] = {}
+        try:
+            while waiting or futures:
+                while waiting and len(futures) < workers + 1:
+                    i = waiting.pop(0)
+                    under_way.append(i)
+                    futures[pool.submit(function, items[i])] = i
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    i = futures.pop(future)
+                    under_way.remove(i)
+                    yield i, result
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started inside find the settings that OpenMP reads once, at its import."""
+    ours = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _start(parent: int) -> None:
+    """Let a worker end when its parent is killed, and use one thread for OpenCV."""
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        cv2.setNumThreads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_ray(function: Callable[[A], B], items: Sequence[A]) -> Iterator[tuple[int, B]]:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError("ray[data]", "cluster", "curating with --ray") from error
+    import pickle
+
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+
+    def apply(row: dict[str, Any]) -> dict[str, Any]:
+        return {"number": row["number"], "result": pickle.dumps(function(pickle.loads(row["item"])))}
+
+    rows = ray.data.from_items([{"number": i, "item": pickle.dumps(item)} for i, item in enumerate(items)])
+    for row in rows.map(apply).iter_rows():
+        yield int(row["number"]), pickle.loads(row["result"])
