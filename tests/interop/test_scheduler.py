@@ -67,8 +67,8 @@ def test_files_of_both_kinds_are_read(tmp_path: Path) -> None:
     [
         ({"_class_name": "DDIMScheduler"}, "DDIMScheduler, which is no flow scheduler"),
         ({"_class_name": "UniPCMultistepScheduler", "prediction_type": "epsilon"}, "no flow scheduler"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}, "use_dynamic_shifting"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": -1.0}, "must be above 0"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "use_dynamic_shifting": True}, "use_dynamic_shifting"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": -1.0}, "must be above 0"),
         ({"shift_tokens": 4, "windw": 3}, "did you mean 'window'"),
     ],
 )

@@ -44,7 +44,12 @@ def test_shift_grows_from_where_it_is_stated() -> None:
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("nobody/no-model", "extra"), ("./not-here", "does not exist"), (Path("nobody/no-model"), "extra"), ("a/b/c", "does not exist")],
+    [
+        ("nobody/no-model", "cannot be reached"),
+        ("./not-here", "does not exist"),
+        (Path("nobody/no-model"), "cannot be reached"),
+        ("a/b/c", "does not exist"),
+    ],
 )
 def test_what_is_no_folder_is_said(source: str | Path, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

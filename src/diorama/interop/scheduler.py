@@ -102,9 +102,9 @@ def read_scheduler(path: Path, *, window: int | None = None) -> SchedulerConfig:
         raise CheckpointError(f"{path} cannot be read ({error}); copy or download the folder again") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} must hold one JSON object; copy or download the folder again")
-    kind = values.get("_class_name")
-    if "shift_tokens" in values or kind in (None, "Pipeline"):
-        return from_dict(SchedulerConfig, {key: value for key, value in values.items() if not key.startswith("_")})
+    kind, own = values.get("_class_name"), {key: value for key, value in values.items() if not key.startswith("_")}
+    if "num_train_timesteps" not in values and kind in (None, _EULER):  # diffusers always says how many
+        return from_dict(SchedulerConfig, own)
     if values.get("use_dynamic_shifting"):
         raise ConfigError(f"{path} asks for use_dynamic_shifting, which is not supported; set it to false and give a shift")
     if kind == _EULER:

@@ -46,7 +46,13 @@ class Desk:
     @property
     def fps(self) -> float:
         """The model's frames per second."""
-        return float(self.options.get("fps", Request.fps))
+        return float(self.options.get("fps", self.models.defaults.get("fps", Request.fps)))
+
+    @property
+    def area(self) -> int:
+        """Square pixels of the model's usual picture."""
+        width, height = self.models.defaults.get("size", (Request.width, Request.height))
+        return int(width * height)
 
     def frames(self, seconds: float) -> int:
         """Return the latent frames, at least 1, that play for about ``seconds``.
@@ -68,7 +74,7 @@ class Desk:
             MediaError: the file cannot be read, or the fit is unknown.
         """
         asked: dict[str, Any] = {name: self.options[name] for name in ("size", "fps") if name in self.options}
-        make_request("", {**asked, "num_frames": 1}, self.stride)
+        make_request("", {**asked, "num_frames": 1}, self.stride, self.models.defaults)
         clip = as_clip(media)
         source = self._own(clip) if like is None else self._alike(clip, like)
         if clip.num_frames > 1 and abs(clip.fps - self.fps) > 1e-6:
@@ -81,7 +87,7 @@ class Desk:
         if "size" in self.options:
             size, fit = tuple(self.options["size"]), self.fit or "crop"
         else:
-            size = grid_size(clip.width, clip.height, Request.width * Request.height, self.stride)
+            size = grid_size(clip.width, clip.height, self.area, self.stride)
             # The grid has nearly every shape; what it lacks of this one is a few per cent, which are given back at the end.
             fit = self.fit or ("stretch" if 1 / MAX_ASPECT <= clip.width / clip.height <= MAX_ASPECT else "crop")
         source = open_source(clip, size, self.fps, fit)
@@ -129,7 +135,7 @@ class Desk:
             if "seconds" in options or "num_frames" in options:
                 raise InputError("the length follows from what is made here; leave out seconds and num_frames")
             options["num_frames"] = 1 + (num_latents - 1) * self.stride.time
-        return make_request(prompt, options, self.stride)
+        return make_request(prompt, options, self.stride, self.models.defaults)
 
     def canvas(self, request: Request, source: Source | None = None) -> Canvas:
         """Return the size and rate of the result: the source's, or the request's without one or where the model's scale is asked for."""

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from diorama import runtime
-from diorama.flow import PairVelocity, Window, WindowVelocity, guided, roll, sample, schedule
+from diorama.flow import PairVelocity, Window, WindowVelocity, guided, roll, sample
 from diorama.media import Clip, Pixels, from_tensor, to_tensor
 from diorama.patches import unpack
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
+from diorama.pipeline.picture import take_pictures
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import LatentState, blank
 from diorama.text.states import TextStates
+from diorama.transformer.model import Transformer
 from diorama.transformer.text import TextCache
 
 __all__ = ["Progress", "decode", "denoise", "encode", "encode_held", "generate", "memory_needed", "prepare"]
@@ -28,6 +30,9 @@ _ENCODE_FRAMES = 16
 """Frames encoded at once."""
 _RING_TURN = 0.618
 """Share of a ring that the cut moves on with every step, so that it is nowhere for long."""
+
+_BATCHED_TOKENS = 16384
+"""Tokens of a clip up to which it is evaluated with and without its prompt in one batch."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, ``denoise`` or ``decode``, its steps done and its steps in all."""
@@ -82,6 +87,8 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     """
     assert state.cues, "a mode gives at least one Guide"
     state = _whole_patches(state, models.transformer.config.patch_size)
+    with torch.no_grad(), models.autocast():
+        state, given = take_pictures(models, request, state)
     texts = models.text_encoder.encode([*(cue.prompt for cue in state.cues), request.negative_prompt])
     notes = _notes(texts)
     if not bool(state.start.any()):
@@ -89,11 +96,10 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     # A run of a ring has the frame before it beside it.
     num_seen = _frames_seen(models, request, state.grid[0] + state.ring)
     num_tokens = num_seen * math.prod(state.grid[1:]) // math.prod(models.transformer.config.patch_size)
-    visited = schedule(request.steps, models.scheduler.shift_for(num_tokens))
+    visited = models.scheduler.schedule(request.steps, num_tokens)
     report = None if progress is None else lambda done, total: progress("denoise", done, total)
-    with runtime.autocast(models.device):
-        text = models.transformer.encode_text(texts.states, texts.mask, texts.pooled)
-        pair = _denoiser(models, state, text)
+    with torch.no_grad(), models.autocast():
+        pair = _denoiser(models, state, _Experts(models, texts, None if given is None else given.images), None if given is None else given.channels)
         start, point = state.start.to(models.device), state.point.to(models.device)
         if num_seen < state.grid[0] and not state.ring:
             seen = Window(frames=num_seen, block=max(1, num_seen * 4 // 9), context_noise=models.scheduler.context_noise)
@@ -109,7 +115,7 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
 def encode(models: Models, frames: Pixels) -> Tensor:
     """Encode frames ``[1 + 4 k, H, W, 3]`` uint8 on the model's grid into a latent ``[C, 1 + k, h, w]`` float32 on the CPU, chunk by chunk."""
     chunks = (to_tensor(Clip(frames[i : i + _ENCODE_FRAMES], 1.0)).to(models.device) for i in range(0, len(frames), _ENCODE_FRAMES))
-    with torch.inference_mode(), runtime.autocast(models.device):
+    with torch.inference_mode(), models.autocast():
         pieces = [latent.float().cpu() for latent in models.autoencoder.encode_stream(chunks)]
     return torch.cat(pieces, dim=2)[0].clone()
 
@@ -138,7 +144,7 @@ def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None
         progress("decode", 0, total)
     frames: Pixels | None = None
     done = 0
-    with runtime.autocast(models.device):
+    with models.autocast():
         for i, video in enumerate(models.autoencoder.decode_stream(latent[None])):
             if i < first:
                 continue
@@ -204,10 +210,35 @@ FramesVelocity = Callable[[Tensor, Tensor, bool, Tensor], tuple[Tensor, Tensor |
 """As ``PairVelocity``, for some of a clip's frames, whose numbers come last."""
 
 
-def _denoiser(models: Models, state: LatentState, text: TextCache) -> FramesVelocity:
+class _Experts:
+    """The transformers of a model, each with the texts prepared once, when its flow times come.
+
+    Args:
+        models: The model.
+        texts: Encoded prompts.
+        images: States of given pictures ``[M, image_dim]``, or None.
+    """
+
+    def __init__(self, models: Models, texts: TextStates, images: Tensor | None) -> None:
+        self._models, self._texts = models, texts
+        self._images = None if images is None else images.expand(len(texts.states), -1, -1)
+        self._last: tuple[Transformer, TextCache] | None = None
+
+    def at(self, latest: float) -> tuple[Transformer, TextCache]:
+        """Return the transformer for a clip whose latest flow time is this, and its texts."""
+        models, texts = self._models, self._texts
+        second = models.transformer_2 if models.boundary is not None and latest < models.boundary else None
+        transformer = second or models.transformer
+        if self._last is None or self._last[0] is not transformer:
+            prepared = transformer.encode_text(texts.states, texts.mask, texts.pooled, padded_to=texts.padded_to, images=self._images)
+            self._last = transformer, prepared
+        return self._last
+
+
+def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: Tensor | None) -> FramesVelocity:
     """Return the velocity of frames under the clip's cues and, asked for, under the negative prompt, whose text comes last."""
-    transformer, num_cues = models.transformer, len(state.cues)
-    every_t, every_h, every_w = transformer.config.patch_size
+    patch_size, num_cues = models.transformer.config.patch_size, len(state.cues)
+    every_t, every_h, every_w = patch_size
     weights = torch.stack([cue.weight for cue in state.cues])
 
     def pair(x: Tensor, times: Tensor, both: bool, frames: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -218,9 +249,17 @@ def _denoiser(models: Models, state: LatentState, text: TextCache) -> FramesVelo
         shares = (shares / shares.sum(0))[:, None, :, None, None].to(x.device)
         n = len(said) + both
         begins = not state.ring and int(frames[0]) == 0
-        clips = transformer.pack([x] * n, [times[::every_t, ::every_h, ::every_w]] * n, fps=state.fps, begins=begins)
-        tokens = transformer(clips, text.select([*said, num_cues] if both else said))
-        velocities = torch.stack(unpack(tokens, clips.grids, transformer.config.patch_size))
+        seen = x if channels is None else torch.cat([x, channels[:, frames.to(x.device)].to(x)])
+        told = models.scheduler.told(times[::every_t, ::every_h, ::every_w])
+        transformer, text = experts.at(float(told.max()))
+        chosen = [*said, num_cues] if both else said
+        # Large clips keep the machine busy one by one and would only take more memory side by side.
+        size = n if told.numel() <= _BATCHED_TOKENS else 1
+        found: list[Tensor] = []
+        for some in (chosen[i : i + size] for i in range(0, n, size)):
+            clips = transformer.pack([seen] * len(some), [told] * len(some), fps=state.fps, begins=begins)
+            found += unpack(transformer(clips, text.select(some)), clips.grids, patch_size)
+        velocities = torch.stack(found)
         conditional = (shares * velocities[: len(said)]).sum(0)
         return conditional, velocities[-1] if both else None
 

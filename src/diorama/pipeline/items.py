@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from diorama.errors import InputError
-from diorama.pipeline.state import Cue, LatentState
+from diorama.media import Pixels
+from diorama.pipeline.state import Cue, LatentState, Picture
 
 __all__ = ["Guide", "Item", "Keep", "Region", "Ring", "StartFrom"]
 
@@ -34,6 +35,10 @@ class Keep:
     """Column of latent cells."""
     noise: float = 0.0
     """Flow time from 0 to 1 that the content starts at; a little steadies long extensions, 0 keeps it bit-equal."""
+    frames: Pixels | None = None
+    """The content as pixels ``[m, H, W, 3]``, the last of them the last that the latent codes; for models that take pictures beside the noise."""
+    stride: int = 4
+    """Frames that a latent frame codes."""
 
     def __call__(self, state: LatentState) -> LatentState:
         """Return the state with the content in place.
@@ -53,7 +58,12 @@ class Keep:
         latent, start = state.latent.clone(), state.start.clone()
         latent[:, *place] = self.latent.to(latent)
         start[place] = self.noise
-        return dataclasses.replace(state, latent=latent, start=start)
+        if self.frames is None:
+            return dataclasses.replace(state, latent=latent, start=start)
+        # The first latent frame codes one frame, every later one as many as the clip's stride.
+        last = (frame + n - 1) * self.stride
+        picture = Picture(frames=self.frames, first=last + 1 - len(self.frames))
+        return dataclasses.replace(state, latent=latent, start=start, pictures=(*state.pictures, picture))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,23 +1,29 @@
-"""Model folders in diffusers' layout: ``model_index.json`` and one folder per part."""
+"""Model folders in diffusers' layout: ``model_index.json`` and one folder per part; and whatever else `interop` can open."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from diorama import __version__, checkpoint, runtime
 from diorama.autoencoder.model import Autoencoder
-from diorama.config import load_json, to_dict
-from diorama.errors import CheckpointError, ConfigError
-from diorama.flow import shift_for
+from diorama.errors import CheckpointError
+from diorama.interop.folder import Parts, class_in, open_folder, read_index, save_parts
+from diorama.interop.hub import fetch, is_hub_id
+from diorama.interop.image_encoder import ClipImageEncoder
+from diorama.interop.repository import looks_original, open_original
+from diorama.interop.scheduler import SchedulerConfig, read_scheduler, scheduler_json
 from diorama.shapes import Stride
-from diorama.text import Grammar
+from diorama.text import Grammar, TextEncoder
 from diorama.text.encoder import CompactTextEncoder, load_text_encoder
 from diorama.transformer.model import Transformer
 
@@ -28,42 +34,29 @@ _DIFFUSERS = ("AutoencoderKLWan", "WanTransformer3DModel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchedulerConfig:
-    """What sampling must know about training."""
-
-    shift: float = 1.75
-    """Time shift at ``shift_tokens`` tokens."""
-    shift_tokens: int = 576
-    """Tokens at which ``shift`` holds; it grows with their square root."""
-    window: int | None = 9
-    """Latent frames of the longest clips trained on; longer ones are made by a window that rolls on. None: any length at once."""
-    context_noise: float = 0.0
-    """Flow time, 0 to 1, at which a rolling window shows finished frames; a little steadies long videos."""
-
-    def __post_init__(self) -> None:
-        if not self.shift > 0 or self.shift_tokens < 1:
-            raise ConfigError(f"scheduler shift {self.shift} at {self.shift_tokens} tokens cannot be used; both must be above 0")
-        if (self.window is not None and self.window < 2) or not 0 <= self.context_noise <= 1:
-            raise ConfigError(
-                f"scheduler window {self.window} and context_noise {self.context_noise} cannot be used; allowed are 2 or more, and 0 to 1"
-            )
-
-    def shift_for(self, num_tokens: int) -> float:
-        """Return the time shift for a clip of ``num_tokens``."""
-        return shift_for(num_tokens, base=self.shift, base_tokens=self.shift_tokens)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Models:
     """The parts of one model, on one device."""
 
     transformer: Transformer
+    """The only one, or the one for high noise."""
     autoencoder: Autoencoder
-    text_encoder: CompactTextEncoder
+    text_encoder: TextEncoder
     scheduler: SchedulerConfig
     device: torch.device
     grammar: Grammar | None = None
     """Words of the captions it was trained on, for rewriting prompts; None if the folder has no ``grammar.json``."""
+    transformer_2: Transformer | None = None
+    """For flow times below ``boundary``; None where one transformer does all."""
+    boundary: float | None = None
+    """Flow time, 0 to 1, at which the second transformer takes over."""
+    image_encoder: ClipImageEncoder | None = None
+    """Of pictures, for transformers that look at them so."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Options that the model was made for, where they are not those of ``Request``."""
+    exact: bool = False
+    """Whether everything is computed in float32; otherwise in bf16 where that is faster."""
+    source: Path | None = None
+    """The folder it was read from, if its text encoder and the like are still there alone."""
 
     @property
     def stride(self) -> Stride:
@@ -71,21 +64,32 @@ class Models:
         cell, patch = self.autoencoder.config.stride, self.transformer.config.patch_size
         return Stride(time=cell.time * patch[0], space=cell.space * patch[1])
 
+    @property
+    def animates(self) -> bool:
+        """Whether the transformer takes a given picture as channels beside the noise, and never goes without one."""
+        return self.transformer.config.in_channels > self.transformer.config.out_channels
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context that the model is evaluated in."""
+        return runtime.autocast(self.device, enabled=not self.exact)
+
     @cached_property
     def hash(self) -> str:
         """16 hex digits that identify all weights."""
-        parts = {"transformer": self.transformer, "vae": self.autoencoder, "text_encoder": self.text_encoder}
-        return checkpoint.tensors_hash({f"{part}.{name}": value for part, model in parts.items() for name, value in model.state_dict().items()})
+        parts = {"transformer": self.transformer, "vae": self.autoencoder, "text_encoder": self.text_encoder, "transformer_2": self.transformer_2}
+        modules = {part: model for part, model in parts.items() if isinstance(model, nn.Module)}
+        return checkpoint.tensors_hash({f"{part}.{name}": value for part, model in modules.items() for name, value in model.state_dict().items()})
 
 
 def model_folder(source: str | Path | None) -> Path:
     """Return the folder of a model.
 
     Args:
-        source: A folder; None for the packaged model.
+        source: A folder, or a hub repository ``owner/name``, which is downloaded; None for the packaged model.
 
     Raises:
-        CheckpointError: there is no such folder, or it is no model.
+        CheckpointError: there is no such folder or repository, or it is no model.
+        MissingExtraError: a repository is asked for and huggingface_hub is not installed.
     """
     folder = Path(str(resources.files("diorama"))) / "models" / "default" if source is None else Path(source)
     if (folder / "model_index.json").is_file():
@@ -93,51 +97,68 @@ def model_folder(source: str | Path | None) -> Path:
     if source is None:
         raise CheckpointError(f"the packaged model is missing at {folder}; install diorama again, or pass a model folder")
     if folder.exists():
+        if looks_original(folder):
+            return folder
         raise CheckpointError(f"{folder} holds no model_index.json, so it is no model folder; pass one made by training, save or export")
-    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
-        raise CheckpointError(
-            f"'{source}' is no folder here, and hub repositories cannot be loaded directly: download it with the extra "
-            "(pip install 'diorama[hub]') and pass the folder"
-        )
+    if is_hub_id(str(source)):
+        return model_folder(fetch(str(source)))
     raise CheckpointError(f"model folder {folder} does not exist; pass a folder that holds model_index.json")
 
 
-def load_models(source: str | Path | None = None, device: str = "auto") -> Models:
+def load_models(source: str | Path | None = None, device: str = "auto", dtype: torch.dtype | None = None) -> Models:
     """Read a model folder.
 
     Args:
         source: As in ``model_folder``.
         device: As in ``runtime.choose_device``.
+        dtype: Number format of the weights and of all that is computed; None keeps small models in float32 and large ones in bf16 and
+            computes in bf16, where the device is fast at it.
 
     Raises:
         CheckpointError: the folder or a part of it cannot be read.
         ConfigError: a config does not fit.
         InputError: the device is absent.
+        MissingExtraError: a package is needed that is not installed.
     """
     folder, where = model_folder(source), runtime.choose_device(device)
+    if not (folder / "model_index.json").is_file():
+        return _from_parts(open_original(folder, where, dtype), folder, where, dtype)
+    index = read_index(folder)
+    if class_in(index, "text_encoder") not in (None, CompactTextEncoder.__name__):
+        return _from_parts(open_folder(folder, where, dtype), folder, where, dtype)
     _check_index(folder)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     return Models(
-        transformer=Transformer.load(folder / "transformer").to(where).eval().requires_grad_(False),
-        autoencoder=Autoencoder.load(folder / "vae").to(where).eval().requires_grad_(False),
+        transformer=Transformer.load(folder / "transformer", dtype or torch.float32).to(where).eval().requires_grad_(False),
+        autoencoder=Autoencoder.load(folder / "vae", dtype or torch.float32).to(where).eval().requires_grad_(False),
         text_encoder=load_text_encoder(folder, device=where),
-        scheduler=load_json(SchedulerConfig, scheduler) if scheduler.is_file() else SchedulerConfig(),
+        scheduler=read_scheduler(scheduler) if scheduler.is_file() else SchedulerConfig(),
         device=where,
         grammar=Grammar.load(folder) if (folder / _GRAMMAR).is_file() else None,
+        exact=dtype == torch.float32,
+    )
+
+
+def _from_parts(parts: Parts, folder: Path, device: torch.device, dtype: torch.dtype | None) -> Models:
+    return Models(
+        transformer=parts.transformer,
+        autoencoder=parts.autoencoder,
+        text_encoder=parts.text_encoder,
+        scheduler=parts.scheduler,
+        device=device,
+        transformer_2=parts.transformer_2,
+        boundary=parts.boundary,
+        image_encoder=parts.image_encoder,
+        defaults=parts.defaults,
+        exact=dtype == torch.float32,
+        source=folder,
     )
 
 
 def _check_index(folder: Path) -> None:
-    try:
-        index: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'model_index.json'} cannot be read ({error}); copy or download the folder again") from error
     missing = [part for part in ("transformer", "vae", "text_encoder", "tokenizer") if not (folder / part).is_dir()]
     if missing:
         raise CheckpointError(f"model folder {folder} lacks {', '.join(missing)}; copy or download the folder again")
-    kind = index.get("text_encoder", [None, None])[-1]
-    if kind != CompactTextEncoder.__name__:
-        raise CheckpointError(f"{folder} has a text encoder of kind {kind}; this version reads {CompactTextEncoder.__name__} only")
 
 
 def save_models(models: Models, folder: Path) -> None:
@@ -146,6 +167,10 @@ def save_models(models: Models, folder: Path) -> None:
     Raises:
         CheckpointError: the disk is full or the place is not writable.
     """
+    if not isinstance(models.text_encoder, CompactTextEncoder):
+        assert models.source is not None, "a model with a foreign text encoder was read from a folder"
+        save_parts(_parts(models), models.source, folder)
+        return
     models.transformer.save(folder / "transformer")
     models.autoencoder.save(folder / "vae")
     models.text_encoder.save(folder)
@@ -153,6 +178,18 @@ def save_models(models: Models, folder: Path) -> None:
         grammar = {"words": models.grammar.words, "paraphrases": models.grammar.paraphrases}
         checkpoint.write_text(folder / _GRAMMAR, json.dumps(grammar, indent=1) + "\n")
     write_index(folder, models.scheduler)
+
+
+def _parts(models: Models) -> Parts:
+    return Parts(
+        transformer=models.transformer,
+        autoencoder=models.autoencoder,
+        text_encoder=models.text_encoder,
+        scheduler=models.scheduler,
+        transformer_2=models.transformer_2,
+        boundary=models.boundary,
+        image_encoder=models.image_encoder,
+    )
 
 
 def write_index(folder: Path, scheduler: SchedulerConfig) -> None:
@@ -165,12 +202,12 @@ def write_index(folder: Path, scheduler: SchedulerConfig) -> None:
     Raises:
         CheckpointError: a part is missing, the disk is full or the place is not writable.
     """
-    kind = "FlowMatchEulerDiscreteScheduler"
-    checkpoint.write_text(folder / "scheduler" / "scheduler_config.json", json.dumps({"_class_name": kind, **to_dict(scheduler)}, indent=2) + "\n")
+    values = scheduler_json(scheduler)
+    checkpoint.write_text(folder / "scheduler" / "scheduler_config.json", json.dumps(values, indent=2) + "\n")
     index = {
         "_class_name": "Pipeline",
         "_diorama_version": __version__,
-        "scheduler": ["diffusers", kind],
+        "scheduler": ["diffusers", values["_class_name"]],
         "text_encoder": _class_of(folder / "text_encoder"),
         "tokenizer": ["diorama", "PromptTokenizer"],
         "transformer": _class_of(folder / "transformer"),

@@ -22,7 +22,6 @@ from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Altered, Film, Framed, Given, Made, Shot
 from diorama.pipeline.items import Guide, Item, Keep, Region, Ring, StartFrom
 from diorama.pipeline.region import read_region, to_cells
-from diorama.pipeline.request import Request
 from diorama.pipeline.source import Media, Source, as_clip, grid_size, part
 from diorama.pipeline.storyboard import HELD, Storyboard, read_storyboard
 
@@ -92,7 +91,9 @@ def animate(desk: Desk, picture: Media, prompt: str = "", *, at: float = 0.0, al
         frame = _moment(desk, moment, request.num_frames)
         frames.append((frame, source))
         latent_frame = -(-frame // desk.stride.time)
-        items.append(Keep(latent=desk.encode(source.head(1)) if not frame else desk.encode_held(source.head(1)), frame=latent_frame))
+        shown = source.head(1)
+        latent = desk.encode(shown) if not frame else desk.encode_held(shown)
+        items.append(Keep(latent=latent, frame=latent_frame, frames=shown, stride=desk.stride.time))
     return desk.film(request, items, _with_stills(sorted(frames, key=lambda card: card[0]), request.num_frames), source=first)
 
 
@@ -431,7 +432,7 @@ def _frames_around(desk: Desk, clip: Media, aspect: str) -> tuple[tuple[int, int
     own, cell = given.width / given.height, desk.stride.space
     if abs(ratio / own - 1) < 0.02:
         raise InputError(f"the clip has an aspect of {aspect} already, so nothing is to be added; ask for another")
-    shape = desk.options.get("size") or grid_size(round(1000 * ratio), 1000, 2 * Request.width * Request.height, desk.stride)
+    shape = desk.options.get("size") or grid_size(round(1000 * ratio), 1000, 2 * desk.area, desk.stride)
     wide_cells, high_cells = max(1, round(shape[1] * own / cell)), max(1, round(shape[0] / own / cell))
     inner = (wide_cells * cell, shape[1]) if ratio > own else (shape[0], high_cells * cell)
     if inner == tuple(shape):

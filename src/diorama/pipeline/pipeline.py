@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from diorama import __version__
 from diorama.errors import InputError, nearest
@@ -22,6 +22,9 @@ from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Options, Request
 from diorama.pipeline.source import Canvas
 from diorama.text import rewrite
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Pipeline"]
 
@@ -39,18 +42,21 @@ class Pipeline:
         self.models = models
 
     @classmethod
-    def load(cls, source: str | Path | None = None, device: str = "auto") -> Pipeline:
+    def load(cls, source: str | Path | None = None, device: str = "auto", dtype: torch.dtype | None = None) -> Pipeline:
         """Read a model.
 
         Args:
-            source: A model folder in diffusers' layout; None for the packaged model.
+            source: A model folder in diffusers' layout, a folder of Wan's original files, or a hub repository ``owner/name``; None for the
+                packaged model.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            dtype: Number format of the weights and of all that is computed; None chooses by the size of the model and the device.
 
         Raises:
             CheckpointError: the folder or a part of it cannot be read.
             InputError: the device is absent.
+            MissingExtraError: a package is needed that is not installed.
         """
-        return cls(load_models(source, device))
+        return cls(load_models(source, device, dtype))
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder.

@@ -115,21 +115,26 @@ class Request:
         return VideoShape(num_frames=self.num_frames, height=self.height, width=self.width).check(stride)
 
 
-def make_request(prompt: str, options: Options | Mapping[str, Any], stride: Stride) -> Request:
+def make_request(prompt: str, options: Options | Mapping[str, Any], stride: Stride, defaults: Mapping[str, Any] | None = None) -> Request:
     """Build a request from keywords.
 
     Args:
         prompt: What to show.
         options: Keywords of ``Options``.
         stride: The model's grid, which ``seconds`` is brought to.
+        defaults: Options that the model was made for, used where ``options`` and what follows from them say nothing.
 
     Raises:
         InputError: a keyword is unknown or doubled, or a value is outside its range.
     """
     values: dict[str, Any] = dict(options)
+    fallback = dict(defaults or {})
+    usual = {"fps": _default("fps"), "num_frames": _default("num_frames"), **fallback}
     for name in values:
         if name not in Options.__annotations__:
             raise InputError(f"unknown option '{name}'{nearest(name, Options.__annotations__)}")
+    if "size" in fallback:
+        fallback["width"], fallback["height"] = fallback.pop("size")
     if "size" in values:
         size = values.pop("size")
         if not (isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
@@ -139,9 +144,10 @@ def make_request(prompt: str, options: Options | Mapping[str, Any], stride: Stri
         seconds = values.pop("seconds")
         if "num_frames" in values:
             raise InputError("both seconds and num_frames were given; give one of them")
-        values["num_frames"] = num_frames_for(seconds, values.get("fps", _default("fps")), stride)
+        values["num_frames"] = num_frames_for(seconds, values.get("fps", usual["fps"]), stride)
     elif "num_frames" not in values and "fps" in values:
-        values["num_frames"] = num_frames_for(_default("num_frames") / _default("fps"), values["fps"], stride)
+        values["num_frames"] = num_frames_for(usual["num_frames"] / usual["fps"], values["fps"], stride)
+    values = {**fallback, **values}
     request = Request(prompt=prompt, **values)
     request.shape(stride)
     return request

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from diorama import runtime
 from diorama.flow import interpolate
+from diorama.media import Pixels
 
-__all__ = ["Cue", "LatentState", "blank"]
+__all__ = ["Cue", "LatentState", "Picture", "blank"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class Cue:
     prompt: str
     weight: Tensor
     """``[T]``, 0 or more; only the ratio between the cues of a frame counts."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Given frames as pixels, for models that take a picture beside the noise."""
+
+    frames: Pixels
+    """``[n, H, W, 3]`` uint8 of the request's size."""
+    first: int
+    """Frame of the clip that the first of them is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +47,8 @@ class LatentState:
     """Pixel frames per second."""
     cues: tuple[Cue, ...] = ()
     """What the clip shows; more than one are mixed by their weights."""
+    pictures: tuple[Picture, ...] = ()
+    """Given frames as they were given, where an item had them."""
     ring: bool = False
     """Whether time is closed: the frame behind the last is the first, and no frame is coded alone."""
 
