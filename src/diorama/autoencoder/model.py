@@ -166,12 +166,13 @@ class Autoencoder(nn.Module):
         save_folder(folder, self.state_dict(), config_to_json(self.config), stem=_STEM)
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype | None = torch.float32) -> Autoencoder:
+    def load(cls, folder: Path, dtype: torch.dtype | None = torch.float32, *, mapped: bool = False) -> Autoencoder:
         """Read a folder written by ``save``, or by diffusers for Wan's ``AutoencoderKLWan``, ready to use.
 
         Args:
             folder: Where ``config.json`` and the weights are.
-            dtype: Number format of the weights; None keeps what is on disk, mapped from there.
+            dtype: Number format of the weights; None keeps that on disk.
+            mapped: Whether weights that have the format already are mapped from their files, for models too large to be copied.
 
         Raises:
             CheckpointError: the folder cannot be read or does not fit.
@@ -183,14 +184,14 @@ class Autoencoder(nn.Module):
             raise CheckpointError(f"{path} cannot be read ({error}); the folder of an autoencoder must hold it") from error
         if not isinstance(values, dict):
             raise CheckpointError(f"{path} must hold one JSON object; download or export the folder again")
-        return cls.build(config_from_json(values), open_weights(Path(folder), stem=_STEM), dtype)
+        return cls.build(config_from_json(values), open_weights(Path(folder), stem=_STEM), dtype, mapped=mapped)
 
     @classmethod
-    def build(cls, config: AutoencoderConfig, weights: Weights, dtype: torch.dtype | None = torch.float32) -> Autoencoder:
+    def build(cls, config: AutoencoderConfig, weights: Weights, dtype: torch.dtype | None = torch.float32, *, mapped: bool = False) -> Autoencoder:
         """Return an autoencoder of weights on disk, without ever having them in memory twice; arguments and errors as ``load``."""
         with torch.device("meta"):
             model = cls(config)
-        fill(model, weights, lambda _, stored: dtype or stored, mapped=dtype is None)
+        fill(model, weights, lambda _, stored: dtype or stored, mapped=mapped)
         return model.eval().requires_grad_(False)
 
     def _encode(self, video: Tensor, cache: TimeCache, *, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:

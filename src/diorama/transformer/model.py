@@ -209,25 +209,26 @@ class Transformer(nn.Module):
         save_folder(Path(folder), self.state_dict(), write_config(self.config), stem=_STEM)
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype | None = torch.float32) -> Transformer:
+    def load(cls, folder: Path, dtype: torch.dtype | None = torch.float32, *, mapped: bool = False) -> Transformer:
         """Read a folder that `save` or diffusers wrote, ready to use.
 
         Args:
             folder: Where ``config.json`` and the weights are.
-            dtype: Number format of the weights; None keeps what is on disk, mapped from there.
+            dtype: Number format of the weights; None keeps that on disk.
+            mapped: Whether weights that have the format already are mapped from their files, for models too large to be copied.
 
         Raises:
             CheckpointError: the folder cannot be read or its weights do not fit.
             ConfigError: ``config.json`` asks for what is not supported.
         """
-        return cls.build(read_config(folder), open_weights(Path(folder), stem=_STEM), dtype)
+        return cls.build(read_config(folder), open_weights(Path(folder), stem=_STEM), dtype, mapped=mapped)
 
     @classmethod
-    def build(cls, config: TransformerConfig, weights: Weights, dtype: torch.dtype | None = torch.float32) -> Transformer:
+    def build(cls, config: TransformerConfig, weights: Weights, dtype: torch.dtype | None = torch.float32, *, mapped: bool = False) -> Transformer:
         """Return a transformer of weights on disk, without ever having them in memory twice; arguments and errors as `load`."""
         with torch.device("meta"):
             model = cls(config)
-        fill(model, weights, lambda name, stored: _kept_dtype(name, dtype or stored), mapped=dtype is None)
+        fill(model, weights, lambda name, stored: _kept_dtype(name, dtype or stored), mapped=mapped)
         return model.eval().requires_grad_(False)
 
 
