@@ -21,7 +21,8 @@ COMMANDS = {
     "worlds": "preview or render simulated worlds, the training data of the default model",
     "curate": "raw videos and pictures to training shards, with the fate of every second",
     "train": "train the autoencoder, the transformer, the text encoder, the judge or the captioner",
-    "evaluate": "measure prompt fidelity, captions or reconstruction quality",
+    "evaluate": "measure prompt fidelity, captions, reconstruction quality or geometry",
+    "geometry": "reconstruct a video by SfM, NeRF and splats: does it show one rigid world?",
 }
 """Commands with a file of their own; the others are the prompting modes."""
 

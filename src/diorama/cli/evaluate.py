@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from diorama.cli.arguments import choose, parse
+from diorama.cli.geometry import evaluate
 from diorama.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def run(arguments: Sequence[str]) -> None:
     actions = {
         "prompt": ("do videos show what was asked for?", _prompt),
         "reconstruction": ("what does the autoencoder lose?", _reconstruction),
+        "geometry": ("do videos show one rigid world?", evaluate),
         "captions": ("are captions true?", _captions),
     }
     choose(actions, arguments, command="evaluate")

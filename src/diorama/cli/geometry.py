@@ -1,0 +1,184 @@
+"""``diorama geometry CLIP --out report/``: can a video be understood as 3D, and if not, why? ``diorama evaluate geometry``: can a model's?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from diorama.cli.arguments import parse
+from diorama.cli.progress import progress_bar
+from diorama.errors import InputError
+
+if TYPE_CHECKING:
+    from diorama.geometry.measure import MeasureConfig
+    from diorama.media import Pixels
+    from diorama.pipeline import Pipeline
+
+__all__ = ["EvaluateGeometry", "Geometry", "evaluate", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Reconstruct a video by SfM, a radiance field and Gaussian splatting, and say how much of a rigid world it shows."""
+
+    clip: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CLIP")]
+    """Video, animation or folder of PNG pictures."""
+    out: Path = Path("report")
+    """Takes report.html, report.json, splat.ply and every stage's result; an interrupted run goes on in the same folder."""
+    frames: int = 48
+    """Frames to choose from the clip, spread over its motion."""
+    size: int = 256
+    """Shorter side in pixels at which the radiance field and the splats are learned."""
+    start: float = 0.0
+    """Seconds to skip."""
+    seconds: float | None = None
+    """Seconds to measure; all of a clip of up to a minute, and 30 from the middle of a longer one, if left out."""
+    nerf_seconds: float = 100.0
+    """Wall clock for the radiance field."""
+    splat_seconds: float = 90.0
+    """Wall clock for the splats."""
+    sfm_seconds: float = 300.0
+    """Wall clock for structure from motion, beyond which it counts as failed."""
+    no_nerf: bool = False
+    """Leave the radiance field out."""
+    no_splat: bool = False
+    """Leave the splats out."""
+    references: bool = False
+    """Measure this clip's own reference rows too: through the autoencoder, a rendered world, and all negative controls; takes ten times as long."""
+    seed: int = 0
+    """Of everything that draws."""
+    device: str = "auto"
+    """Where fields and splats are learned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateGeometry:
+    """Ask for videos in which a camera moves past something still, and reconstruct each: how much of a rigid world do they show?"""
+
+    prompts: Path
+    """Text file with a prompt on each line."""
+    model: tuple[str, ...] = ()
+    """Model folders or hub ids, each a line of the table; the packaged model if left out."""
+    out: Path = Path("runs/evaluate-geometry")
+    """Takes a report for each video and the tables; an interrupted run goes on in the same folder."""
+    seeds: int = 2
+    """Videos for each prompt."""
+    size: str = "128x128"
+    """Width x height."""
+    num_frames: int = 33
+    """Frames of a video."""
+    steps: int = 24
+    """Solver steps."""
+    guidance: float = 4.0
+    """How strongly the prompt steers."""
+    nerf_steps: int = 1000
+    """Steps of the radiance field of each video; 0 leaves it out."""
+    splat_steps: int = 1000
+    """Steps of the splats of each video; 0 leaves them out."""
+    device: str = "auto"
+    """Where to generate and to learn."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Measure a clip, write the report and print its verdict."""
+    options: Geometry = parse(Geometry, arguments, command="geometry")
+    from diorama.evaluation.report import machine
+    from diorama.geometry.measure import MeasureConfig, Source, measure
+    from diorama.geometry.report import write_report
+    from diorama.runtime import prepare_cpu
+
+    config = MeasureConfig(
+        num_frames=options.frames,
+        side=options.size,
+        nerf_steps=0 if options.no_nerf else MeasureConfig.nerf_steps,
+        nerf_seconds=options.nerf_seconds,
+        splat_steps=0 if options.no_splat else MeasureConfig.splat_steps,
+        splat_seconds=options.splat_seconds,
+        sfm_seconds=options.sfm_seconds,
+        seed=options.seed,
+        device=options.device,
+    )
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"{options.out} is a file; give a folder for the report")
+    prepare_cpu()
+    source = Source(name=options.clip.name, path=options.clip, start=options.start, seconds=options.seconds)
+    with progress_bar() as progress:
+        measured = measure(source, options.out, config, progress)
+        rows = _own_references(measured.footage.frames, options, config, progress) if options.references else None
+    report = write_report(measured, source, config, options.out, machine(), rows)
+    graded, verdict = report["score"], report["verdict"]
+    print(verdict["sentence"])
+    for remark in verdict["remarks"]:
+        print(remark)
+    print(f"score {graded['value']:.2f} of 1" if verdict["measurable"] else "score 0: not measurable")
+    print(f"{sum(report['seconds'].values()):.0f} s; {options.out / 'report.html'}")
+
+
+def _own_references(frames: Pixels, options: Geometry, config: MeasureConfig, progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
+    from diorama.evaluation.geometry import coded, reference_rows
+    from diorama.pipeline import Pipeline
+    from diorama.runtime import autocast
+
+    models = Pipeline.load(None, options.device).models
+
+    def code(given: Pixels) -> Pixels:
+        with autocast(models.device):
+            return coded(given, lambda video: models.autoencoder.encode(video.to(models.device)), models.autoencoder.decode)
+
+    return reference_rows(frames, code, options.out / "references", config, progress)
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Generate and measure a video for every prompt and seed of every model, and print the table."""
+    options: EvaluateGeometry = parse(EvaluateGeometry, arguments, command="evaluate geometry")
+    from diorama.evaluation.geometry import compare, evaluate_geometry
+    from diorama.evaluation.report import machine
+    from diorama.geometry.measure import MeasureConfig
+    from diorama.pipeline import Pipeline
+    from diorama.runtime import prepare_cpu
+    from diorama.shapes import parse_size
+
+    prompts = _prompts(options.prompts)
+    size = parse_size(options.size)
+    config = MeasureConfig(nerf_steps=options.nerf_steps, splat_steps=options.splat_steps, device=options.device)
+    prepare_cpu()
+    reports = []
+    with progress_bar() as progress:
+        for model in options.model or (None,):
+            pipeline = Pipeline.load(model, options.device)
+
+            def generate(prompt: str, seed: int, pipeline: Pipeline = pipeline) -> Pixels:
+                frames, steps, guidance = options.num_frames, options.steps, options.guidance
+                return pipeline.generate(prompt, size=size, num_frames=frames, seed=seed, steps=steps, guidance_scale=guidance).frames
+
+            reports.append(
+                evaluate_geometry(
+                    generate,
+                    prompts,
+                    options.out / pipeline.hash,
+                    label=f"model {pipeline.hash}, {options.size}, {options.num_frames} frames, {options.steps} steps, guidance {options.guidance:g}",
+                    seeds=options.seeds,
+                    config=config,
+                    progress=progress,
+                )
+            )
+    print(f"{machine()}\n\n{compare(reports)}\nreports: {options.out}")
+
+
+def _prompts(path: Path) -> list[str]:
+    """Return the lines of a file of prompts.
+
+    Raises:
+        InputError: it cannot be read or holds none.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"prompts cannot be read from {path}; give a text file with a prompt on each line") from error
+    if not any(lines):
+        raise InputError(f"{path} holds no prompt; give a text file with a prompt on each line")
+    return [line for line in lines if line]

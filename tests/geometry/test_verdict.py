@@ -1,0 +1,113 @@
+"""Each cause is named from the measurements that show it, with the frame or place that is to blame."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from diorama.geometry.agreement import Agreement
+from diorama.geometry.gate import Gate
+from diorama.geometry.sfm import Reconstruction
+from diorama.geometry.verdict import Verdict, breaks, judge
+
+COUNT = 20
+NAMES = [f"frame {i}" for i in range(COUNT)]
+OPEN = Gate(measurable=True, cause="", motion=0.1, still=0.0, homography=0.4, parallax=0.6)
+TRUE = Agreement(ties=(0.9,) * (COUNT - 1), regions=(0.95,) * 16, moving=0.02)
+
+
+def model(registered: int = COUNT, length: int = 8, error: float = 0.4, sizes: tuple[int, ...] | None = None, **changes: object) -> Reconstruction:
+    poses = np.tile(np.eye(4), (registered, 1, 1))
+    poses[:, 0, 3] = np.linspace(0, 1, registered)
+    how: dict[str, object] = {
+        "num_frames": COUNT,
+        "width": 256,
+        "height": 256,
+        "registered": tuple(range(registered)),
+        "model_sizes": sizes or (registered,),
+        "world_to_camera": poses,
+        "focal": 250.0,
+        "points": np.random.default_rng(0).normal((0, 0, 5), 1, (50, 3)),
+        "tracks": np.full(50, length),
+        "errors": np.full(50, error),
+    }
+    return Reconstruction(**{**how, **changes})  # type: ignore[arg-type]
+
+
+def said(reconstruction: Reconstruction | None = None, **changes: object) -> Verdict:
+    return judge(OPEN, reconstruction or model(), dataclasses.replace(TRUE, **changes), NAMES)
+
+
+def tied(*loose: int) -> tuple[float, ...]:
+    return tuple(0.02 if i in loose else 0.9 for i in range(COUNT - 1))
+
+
+def test_a_rigid_world() -> None:
+    verdict = said()
+    assert verdict.cause == "consistent"
+    assert "20 of 20 frames" in verdict.sentence
+    assert verdict.measurable
+
+
+def test_a_shut_gate_gives_its_reason() -> None:
+    shut = dataclasses.replace(OPEN, measurable=False, cause="not enough parallax: it only turns")
+    verdict = judge(shut, None, None, NAMES)
+    assert (verdict.cause, verdict.measurable) == ("not measurable", False)
+    assert verdict.sentence == "Not measurable: not enough parallax: it only turns."
+
+
+def test_an_outlier_is_named() -> None:
+    verdict = said(ties=tied(6, 7))
+    assert verdict.cause == "outlier"
+    assert verdict.sentence.startswith("Frame 7 is an outlier")
+    assert said(ties=tied(6, 7, 12, 13)).sentence.startswith("Frame 7 and frame 13 are outliers")
+    lost = model(registered=19)
+    assert said(lost).cause == "outlier"
+    assert "Frame 19" in said(lost).sentence
+
+
+def test_a_cut_is_named() -> None:
+    verdict = said(model(registered=11), ties=tied(10))
+    assert verdict.cause == "cut"
+    assert "frame 11" in verdict.sentence
+
+
+def test_mixed_scenes() -> None:
+    assert said(model(registered=10), ties=tied(*range(COUNT - 1))).cause == "mixed scenes"
+
+
+def test_no_model_says_why() -> None:
+    failed = Reconstruction(num_frames=COUNT, width=256, height=256, failure="it took longer than 3 seconds")
+    verdict = said(failed)
+    assert verdict.cause == "no model"
+    assert "longer than 3 seconds" in verdict.sentence
+
+
+def test_a_breathing_scene_is_told_from_a_moving_object() -> None:
+    breathing = said(model(length=3), moving=0.8, regions=(0.2,) * 16)
+    assert breathing.cause == "breathes"
+    assert "breathes" in breathing.sentence
+    assert "3.0 frames" in breathing.sentence
+    patch = [0.9] * 16
+    for index in (5, 6, 9, 10):
+        patch[index] = 0.1
+    moving = said(moving=0.2, regions=tuple(patch))
+    assert moving.cause == "moves"
+    assert "the middle" in moving.sentence
+    corner = [0.1, math.nan] + [0.9] * 14
+    assert "the top left" in said(regions=tuple(corner)).sentence
+
+
+def test_pieces_and_loose_worlds() -> None:
+    assert said(model(registered=12, sizes=(12, 7))).cause == "torn"
+    assert "2 pieces" in said(model(registered=12, sizes=(12, 7))).sentence
+    assert said(model(length=3)).cause == "weak"
+    assert said(model(error=2.0)).cause == "weak"
+
+
+@pytest.mark.parametrize(("ties", "found"), [((), []), ((0.9, 0.1, 0.9), [1]), ((0.4, 0.35, 0.45), []), ((0.0, 0.05, 0.0), [0, 1, 2])])
+def test_breaks_are_relative_to_what_is_usual(ties: tuple[float, ...], found: list[int]) -> None:
+    assert breaks(ties) == found
