@@ -104,6 +104,22 @@ def test_half_of_each_kind_is_every_caption_alike_also_of_an_index_that_does_not
         assert cache.choose(3, place) == old.choose(3, place) == int(place * 4)
 
 
+def test_clips_off_the_grid_are_brought_to_it_and_have_a_cache_of_their_own(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (31, 90, 130, 3), dtype=np.uint8)
+    record = {"captions": {"dense": ["a b"], "short": ["a"]}}
+    write_shard(tmp_path / "s", 0, [Sample(key="k", frames=frames, fps=30.0, record=record)])
+    source = ShardSet(tmp_path / "s")
+    with pytest.raises(DataError, match="multiples of 16"):
+        LatentCache(tmp_path / "c", source, "one").build(Counting().encoders())
+    config = CacheConfig(area=4096, fps=10.0, num_frames=9)
+    cache = LatentCache(tmp_path / "c", source, "one", config)
+    cache.build(Counting().encoders())
+    assert cache.folder != LatentCache(tmp_path / "c", source, "one").folder
+    assert (cache.grids(), cache.fps(0)) == ([(3, 3, 5)], 10.0)
+    with pytest.raises(DataError, match="area 4"):
+        CacheConfig(area=4)
+
+
 def test_clips_of_one_shape_are_encoded_together(tmp_path: Path) -> None:
     source, counting = shards(tmp_path / "s"), Counting()
     LatentCache(tmp_path / "c", source, "one").build(counting.encoders())

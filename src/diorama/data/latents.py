@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diorama.data.fit import Shape, fit, fitted
 from diorama.data.shards import ShardSet, cannot_write
 from diorama.errors import DataError
 from diorama.media import Clip, to_tensor
@@ -66,6 +67,12 @@ class CacheConfig:
     """Dense captions of each clip, and as many short ones."""
     mirrored: bool = True
     """Also keep each clip seen in a mirror."""
+    area: int | None = None
+    """Pixels of a frame at most, about: larger clips are shrunk to sides that are multiples of 16; None keeps sizes as they are."""
+    fps: float | None = None
+    """Frames a second at most; clips of a higher rate lose frames. None keeps rates as they are."""
+    num_frames: int | None = None
+    """Longest clip; the beginning of a longer one is kept. None keeps lengths, to the last 1 + 4 k frames."""
     together: int = 256
     """Clips read before they are sorted by shape and encoded; the most that a killed build loses."""
     batch_tokens: int = 4096
@@ -74,6 +81,10 @@ class CacheConfig:
     def __post_init__(self) -> None:
         if min(self.captions, self.together, self.batch_tokens) < 1:
             raise DataError(f"captions {self.captions}, together {self.together} and batch_tokens {self.batch_tokens} must all be at least 1")
+        if (self.area or 256) < 256 or (self.fps is not None and self.fps <= 0) or (self.num_frames or 1) < 1:
+            raise DataError(
+                f"area {self.area}, fps {self.fps} and num_frames {self.num_frames} must be at least 256, above 0 and at least 1, or left out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +108,8 @@ class _Entry:
     pooled: int
     dense: int
     """How many of the captions, the first ones, are dense."""
+    fps: float | None
+    """Rate of the latent's clip; None is the sample's own."""
 
 
 class LatentCache:
@@ -115,7 +128,8 @@ class LatentCache:
     def __init__(self, folder: str | Path, shards: ShardSet, identity: str, config: CacheConfig | None = None) -> None:
         self.config = config or CacheConfig()
         self.shards = shards
-        text = json.dumps([identity, self.config.captions, self.config.mirrored])
+        kept = (self.config.area, self.config.fps, self.config.num_frames)
+        text = json.dumps([identity, self.config.captions, self.config.mirrored, *([kept] if any(kept) else [])])
         self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.num_variants = 2 if self.config.mirrored else 1
         self._members = shards.tars()
@@ -185,7 +199,7 @@ class LatentCache:
                 c, f, h, w = latent.shape
                 offsets = [put("states", encoded[text].states) for text in captions]
                 pooled = [put("pooled", encoded[text].pooled) for text in captions]
-                entry = _Entry(put("latents", latent), (c, f, h, w), (*offsets, size["states"]), pooled[0], dense)
+                entry = _Entry(put("latents", latent), (c, f, h, w), (*offsets, size["states"]), pooled[0], dense, self._shape(index).fps)
                 variants.append(asdict(entry))
             entries.append(variants)
         width = next(iter(encoded.values())).pooled.shape[-1]
@@ -194,15 +208,16 @@ class LatentCache:
     def _encode_videos(self, members: Sequence[int], encode: Callable[[Tensor], Tensor]) -> dict[int, list[Tensor]]:
         shapes: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for index in members:
-            info = self.shards.info(index)
-            shapes[info.num_frames, info.height, info.width].append(index)
+            shape = self._shape(index)
+            shapes[shape.num_frames, shape.height, shape.width].append(index)
         latents: dict[int, list[Tensor]] = {}
         for (frames, height, width), indices in shapes.items():
             cells = max(1, frames // 4) * max(1, height // 16) * max(1, width // 16) * self.num_variants
             size = max(1, self.config.batch_tokens // cells)
             for first in range(0, len(indices), size):
                 chunk = indices[first : first + size]
-                video = torch.cat([to_tensor(Clip(self.shards.frames(index), 1.0)) for index in chunk])
+                clips = [fit(self.shards.frames(index), self.shards.info(index).fps, self._shape(index)) for index in chunk]
+                video = torch.cat([to_tensor(Clip(frames, 1.0)) for frames in clips])
                 if self.config.mirrored:
                     video = torch.cat([video, video.flip(-1)])
                 latent = encode(video).to("cpu", torch.float16)
@@ -212,6 +227,10 @@ class LatentCache:
                     )
                 latents.update((index, [latent[i + v * len(chunk)].clone() for v in range(self.num_variants)]) for i, index in enumerate(chunk))
         return latents
+
+    def _shape(self, index: int) -> Shape:
+        config = self.config
+        return fitted(self.shards.info(index), area=config.area, fps=config.fps, num_frames=config.num_frames, name=self.shards.name(index))
 
     def _write_part(self, number: int, flat: Mapping[str, list[NDArray[np.float16]]], index: Mapping[str, Any]) -> None:
         fresh = self.folder / f".{self._names[number]}.{os.getpid()}"
@@ -234,7 +253,7 @@ class LatentCache:
             try:
                 index = json.loads(path.read_text(encoding="utf-8"))
                 entries = [
-                    # An index written before 2026-11-21 does not count the dense ones: they are half of them.
+                    # An index written before 2026-11-21 does not count the dense ones, which are half of them, and keeps every rate.
                     [
                         _Entry(
                             entry["latent"],
@@ -242,6 +261,7 @@ class LatentCache:
                             tuple(entry["states"]),
                             entry["pooled"],
                             entry.get("dense", len(entry["states"]) // 2),
+                            entry.get("fps"),
                         )
                         for entry in variants
                     ]
@@ -268,6 +288,10 @@ class LatentCache:
     def shape(self, index: int) -> tuple[int, int, int, int]:
         """Return the latent shape (C, f, h, w) of a sample."""
         return self._entry(index, 0)[0].shape
+
+    def fps(self, index: int) -> float:
+        """Return the frames a second of the clip that a sample's latent holds."""
+        return self._entry(index, 0)[0].fps or self.shards.info(index).fps
 
     def grids(self) -> list[tuple[int, int, int]]:
         """Return the latent size (f, h, w) of every sample."""

@@ -219,12 +219,11 @@ class TransformerTask:
         lengths = [math.prod(grid) for grid in self.grids]
         limit = min(self.config.data.pack.tokens, self.config.data.max_tokens_per_clip or self.config.data.pack.tokens)
         used = [length for length in lengths if length <= limit]
-        infos = [self.cache.shards.info(index) for index, length in enumerate(lengths) if length <= limit]
+        seconds = sum((1 + 4 * (self.cache.shape(index)[1] - 1)) / self.cache.fps(index) for index, length in enumerate(lengths) if length <= limit)
         if not used:
             raise DataError(
                 f"none of {len(lengths)} clips has at most {limit} tokens, the smallest has {min(lengths)}; raise data.max_tokens_per_clip"
             )
-        seconds = sum(info.num_frames / info.fps for info in infos)
         left_out = f", {len(lengths) - len(used)} longer than {limit} tokens left out" if len(used) < len(lengths) else ""
         return f"{len(used)} clips, {seconds:.0f} s, {sum(used)} tokens{left_out}"
 
@@ -243,7 +242,7 @@ class TransformerTask:
             caption = self.cache.choose(draw.index, draw.caption, data.dense_share)
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
             text = self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption)
-            fps = self.cache.shards.info(draw.index).fps
+            fps = self.cache.fps(draw.index)
             clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0))
         # Clips of equal length must be neighbours to be attended in one call.
         clips.sort(key=lambda clip: (math.prod(clip[0].shape[1:]), clip[0].shape))
