@@ -1,0 +1,146 @@
+"""Structure from motion with pycolmap, in a process of its own: its C++ checks end the process, and it can hang.
+
+``python -m diorama.geometry.sfm_worker STAGE FOLDER`` runs one stage on the files that ``sfm`` left in the folder and writes one file:
+
+* match: features.npz -> matches.db, matches verified by two-view geometry;
+* map: matches.db -> model.npz, the largest model after a last bundle adjustment.
+
+A file appears under its name only when it is whole, so a stage that was killed is simply done again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["main"]
+
+FOCAL_RATIO = (0.3, 8.0)
+"""Believable focal lengths in longer sides: fields of view from 118 to 7 degrees."""
+
+
+def main(stage: str, folder: Path) -> None:
+    """Run one stage.
+
+    Args:
+        stage: "match" or "map".
+        folder: Holds features.npz, pairs.txt and options.json.
+    """
+    import pycolmap
+
+    options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+    pycolmap.set_random_seed(int(options["seed"]))
+    if stage == "match":
+        _match(pycolmap, folder, int(options["num_threads"]))
+    elif stage == "map":
+        _map(pycolmap, folder, options)
+    else:
+        raise SystemExit(f"stage '{stage}' is not known; allowed: match, map")
+
+
+def _match(colmap: Any, folder: Path, num_threads: int) -> None:
+    part = folder / "matches.part.db"
+    for leftover in folder.glob("matches.part.db*"):
+        leftover.unlink()
+    with np.load(folder / "features.npz") as features:
+        database = colmap.Database.open(str(part))
+        width, height = (int(side) for side in features["size"])
+        focal = 1.2 * max(width, height)
+        camera = colmap.Camera(model="SIMPLE_RADIAL", width=width, height=height, params=[focal, width / 2, height / 2, 0.0])
+        camera.camera_id = database.write_camera(camera)
+        rig = colmap.Rig()
+        rig.add_ref_sensor(camera.sensor_id)
+        rig_id = database.write_rig(rig)
+        ends = np.cumsum(features["counts"])
+        for number, (start, end) in enumerate(zip(ends - features["counts"], ends, strict=True)):
+            image = database.write_image(colmap.Image(name=f"{number:06d}", camera_id=camera.camera_id))
+            frame = colmap.Frame()
+            frame.rig_id = rig_id
+            frame.add_data_id(colmap.data_t(camera.sensor_id, image))
+            database.write_frame(frame)
+            database.write_keypoints(image, features["points"][start:end])
+            data = colmap.FeatureDescriptors(type=colmap.FeatureExtractorType.SIFT, data=features["descriptors"][start:end])
+            database.write_descriptors(image, data)
+        database.close()
+    matching = colmap.FeatureMatchingOptions(num_threads=num_threads, use_gpu=False)
+    pairing = colmap.ImportedPairingOptions(match_list_path=str(folder / "pairs.txt"))
+    colmap.match_image_pairs(str(part), matching_options=matching, pairing_options=pairing, device=colmap.Device.cpu)
+    part.rename(folder / "matches.db")
+
+
+def _map(colmap: Any, folder: Path, options: dict[str, Any]) -> None:
+    num_threads = int(options["num_threads"])
+    begun = time.monotonic()
+    models = folder / "models"
+    models.mkdir(exist_ok=True)
+    # a radial term that is free while few frames are known runs away; it is found at the end, from all of them
+    pipeline = colmap.IncrementalPipelineOptions(
+        num_threads=num_threads,
+        min_model_size=3,
+        min_num_matches=10,
+        random_seed=int(options["seed"]),
+        extract_colors=False,
+        ba_refine_extra_params=False,
+        min_focal_length_ratio=FOCAL_RATIO[0],
+        max_focal_length_ratio=FOCAL_RATIO[1],
+        max_num_models=8,
+        # a third of the usual bundle adjustments on the way; the last one, over everything, is run to its end
+        ba_global_frames_ratio=1.3,
+        ba_global_points_ratio=1.3,
+        ba_global_max_num_iterations=30,
+        ba_global_max_refinements=2,
+    )
+    pipeline.mapper.num_threads = num_threads
+    pipeline.mapper.abs_pose_refine_extra_params = False
+    found = list(colmap.incremental_mapping(str(folder / "matches.db"), str(folder), str(models), options=pipeline).values())
+    mapped = time.monotonic()
+    found.sort(key=lambda model: (model.num_reg_images(), model.num_points3D()), reverse=True)
+    result: dict[str, Any] = {"sizes": np.array([model.num_reg_images() for model in found], dtype=np.int64), "map_seconds": mapped - begun}
+    if found:
+        adjustment = colmap.BundleAdjustmentOptions(refine_extra_params=True, print_summary=False)
+        adjustment.ceres.solver_options.num_threads = num_threads
+        colmap.bundle_adjustment(found[0], adjustment)
+        result["adjust_seconds"] = time.monotonic() - mapped
+        found[0].update_point_3d_errors()
+        result.update(_arrays(found[0]))
+    part = folder / "model.part.npz"
+    np.savez(part, **result)
+    part.rename(folder / "model.npz")
+
+
+def _arrays(model: Any) -> dict[str, Any]:
+    """Return a model as arrays; frames by their number, points by their row."""
+    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+    poses = np.tile(np.eye(4), (len(images), 1, 1))
+    for row, image in enumerate(images):
+        poses[row, :3] = image.cam_from_world().matrix()
+    rows = {identity: row for row, identity in enumerate(model.points3D)}
+    points = [model.points3D[identity] for identity in rows]
+    frames, seen, pixels = [], [], []
+    for image in images:
+        for point in image.points2D:
+            if point.has_point3D():
+                frames.append(int(image.name))
+                seen.append(rows[point.point3D_id])
+                pixels.append(point.xy)
+    camera = model.cameras[images[0].camera_id]
+    return {
+        "frames": np.array([int(image.name) for image in images]),
+        "poses": poses,
+        "camera": np.array(camera.params),
+        "points": np.array([point.xyz for point in points]).reshape(-1, 3),
+        "errors": np.array([point.error for point in points]),
+        "tracks": np.array([point.track.length() for point in points], dtype=np.int64),
+        "seen_frames": np.array(frames, dtype=np.int64),
+        "seen_points": np.array(seen, dtype=np.int64),
+        "seen_pixels": np.array(pixels).reshape(-1, 2),
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
