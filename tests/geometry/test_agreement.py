@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from diorama.geometry.agreement import GRID, agreement, follow, residual, roughness, shrunk, triangulate
+from diorama.geometry.agreement import GRID, agreement, follow, residual, roughness, shrunk, triangulate, windows
 from diorama.geometry.cameras import Cameras, project
 from diorama.geometry.controls import bent, outlier, repeated
 
@@ -68,6 +68,14 @@ def test_what_would_be_behind_the_cameras_agrees_with_none() -> None:
     cameras = path()
     places, _ = project(np.array([[0.0, 0.0, 4.0]]), cameras)
     assert math.isinf(residual(SIDE - places, cameras)[0])
+
+
+def test_windows_span_a_journey() -> None:
+    slow, fast = list(windows([0.5] * 29)), list(windows([30.0] * 9))
+    assert {last - first for first, last in slow} == {12, 6}  # the last ones end with the clip
+    assert fast == [(0, 4), (2, 6), (4, 8), (6, 10)]
+    assert next(windows([5.0] * 29)) == (0, 5)
+    assert list(windows([9.0] * 2)) == []
 
 
 def test_roughness_is_the_noise_on_a_smooth_path() -> None:

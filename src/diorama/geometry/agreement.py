@@ -7,6 +7,7 @@ one that the cameras came from. A followed corner agrees where one still point e
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +17,15 @@ from diorama.geometry.cameras import Cameras, Floats, project
 from diorama.geometry.frames import opencv
 from diorama.media import Pixels
 
-__all__ = ["Agreement", "agreement", "follow", "residual", "roughness", "shrunk", "triangulate"]
+__all__ = ["Agreement", "agreement", "follow", "residual", "roughness", "shrunk", "triangulate", "windows"]
 
 SIDE = 256  # shorter side in pixels at which corners are followed; what is below is in these pixels
 CORNERS = 600
 ROUND = 0.15  # smaller over larger eigenvalue of a corner: along an edge, a corner slides
 RETURN_PIXELS = 1.0  # how near a corner must come back to where it began
 NOISE = (0.3, 2.0, 1.5)  # a path may be this far from a still point: a + b * its own noise, at most c
-WINDOW = 12  # frames that a corner is followed through
-SHORTEST = 6  # frames of a path that can say something: a few views fit almost any motion
+WINDOW = (4, 12)  # least and most frames that a corner is followed through
+JOURNEY = 20.0  # pixels that the picture moves meanwhile: less says little, more and what is followed looks another
 GRID = 4  # parts of the picture across and down
 ENOUGH = 12  # paths that a part must have to be heard
 STEADY = 0.5  # share of a part's corners that must be found again in the next frame for the others to speak for it
@@ -61,7 +62,10 @@ def agreement(frames: Pixels, cameras: Cameras | None, found: np.ndarray) -> Agr
         _count(followed, start[np.isfinite(step[:, 0])], gray.shape)
     paths, agrees = _zeros(), _zeros()
     if cameras is not None:
-        _hear(gray, cameras.scaled(gray.shape[2] / cameras.width), found, paths, agrees)
+        moved = [_journey(start, step) for start, step in zip(starts, steps, strict=True)]
+        shown = cameras.scaled(gray.shape[2] / cameras.width)
+        for first, last in windows(moved):
+            _hear(gray, (first, last), shown, found, (paths, agrees))
     steady = np.minimum(1.0, followed / np.maximum(1, corners) / STEADY)
     share = np.where(paths >= ENOUGH, agrees / np.maximum(1, paths) * steady, np.where(steady < 0.5, 0.0, np.nan))
     regions = np.where(corners >= ENOUGH, share, np.nan)
@@ -69,23 +73,46 @@ def agreement(frames: Pixels, cameras: Cameras | None, found: np.ndarray) -> Agr
     return Agreement(ties=ties, regions=tuple(regions.ravel().tolist()), moving=moving)
 
 
-def _hear(gray: Pixels, cameras: Cameras, found: np.ndarray, paths: Floats, agrees: Floats) -> None:
-    """Add the paths of every window to those of their parts of the picture, and those that a still point explains."""
+def windows(moved: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Yield the frames [first, last) that corners are followed through, each window half over the one before.
+
+    Args:
+        moved: Pixels that the picture moves from each frame to the next.
+    """
+    count, reached = len(moved) + 1, np.concatenate([[0.0], np.cumsum(moved)])
+    least, most = WINDOW
+    first = 0
+    while first + least <= count:
+        far = int(np.searchsorted(reached, reached[first] + JOURNEY)) + 1
+        last = min(count, max(first + least, min(far, first + most)))
+        yield first, last
+        first += max(1, (last - first) // 2)
+
+
+def _journey(start: Floats, step: Floats) -> float:
+    known = np.isfinite(step[:, 0])
+    return float(np.median(np.linalg.norm(step[known] - start[known], axis=1))) if known.any() else 0.0
+
+
+def _hear(gray: Pixels, window: tuple[int, int], cameras: Cameras, found: np.ndarray, counts: tuple[Floats, Floats]) -> None:
+    """Add the paths of a window to those of their parts of the picture, and those that a still point explains."""
+    first, last = window
+    tracks = follow(gray, first, last)
+    held = [i for i in range(len(tracks)) if found[first + i]]
+    shortest = max(WINDOW[0], (last - first + 1) // 2)
+    if len(held) < shortest:
+        return
+    seen = tracks[held]
+    chosen = np.isfinite(seen[..., 0]).sum(0) >= shortest
+    if not chosen.any():
+        return
+    seen, start = seen[:, chosen], tracks[0, chosen]
+    base, slope, most = NOISE
+    allowed = np.minimum(most, base + slope * roughness(seen))
     place = np.cumsum(found) - 1
-    shortest = min(SHORTEST, max(3, len(gray) // 2))
-    for first in range(0, max(1, len(gray) - shortest + 1), WINDOW // 2):
-        tracks = follow(gray, first, min(first + WINDOW, len(gray)))
-        held = [i for i in range(len(tracks)) if found[first + i]]
-        seen = tracks[held]
-        chosen = np.isfinite(seen[..., 0]).sum(0) >= shortest if held else np.zeros(tracks.shape[1], dtype=bool)
-        if not chosen.any():
-            continue
-        seen, start = seen[:, chosen], tracks[0, chosen]
-        base, slope, most = NOISE
-        allowed = np.minimum(most, base + slope * roughness(seen))
-        error = residual(seen, cameras.select([int(place[first + i]) for i in held]))
-        _count(paths, start, gray.shape)
-        _count(agrees, start[error < allowed], gray.shape)
+    error = residual(seen, cameras.select([int(place[first + i]) for i in held]))
+    _count(counts[0], start, gray.shape)
+    _count(counts[1], start[error < allowed], gray.shape)
 
 
 def _zeros() -> Floats:
