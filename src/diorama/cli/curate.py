@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -15,6 +16,9 @@ from diorama.curation.cuts import CutConfig
 from diorama.curation.duplicates import DuplicateConfig
 from diorama.curation.fates import Limits
 from diorama.errors import DataError
+
+if TYPE_CHECKING:
+    from diorama.curation.captions import Captioning
 
 __all__ = ["Curate", "Report", "run"]
 
@@ -29,6 +33,15 @@ class Curate:
     """Folder of the shards, the manifest and the report."""
     facts: Path | None = None
     """Table (csv, tsv) or JSON lines with the columns file, licence, caption, caption_short."""
+    captions: str = ""
+    """Who describes pieces that come without a caption: captioner (the packaged one, which knows worlds only), a folder of a captioner
+    or of a vision-language model, or an OpenAI-compatible endpoint's address, its key in OPENAI_API_KEY; nobody if left out."""
+    caption_model: str = ""
+    """Name of the model at the endpoint."""
+    caption_window: float = 5.0
+    """Seconds described at once; longer pieces are described window by window."""
+    caption_scores: tuple[str, ...] = ()
+    """Measured scores to append to dense captions, such as motion and sharpness."""
     licence: str = ""
     """Licence of files that the facts say nothing about."""
     workers: int | None = None
@@ -68,6 +81,17 @@ def run(arguments: Sequence[str]) -> None:
     _curate(parse(Curate, arguments, command="curate"))
 
 
+def _captions(options: Curate) -> Captioning | None:
+    """Return who describes what came without a caption."""
+    if not options.captions:
+        return None
+    from diorama.curation.captions import Captioning, CaptionOptions
+    from diorama.runtime import choose_device
+
+    wanted = CaptionOptions(source=options.captions, model=options.caption_model, window=options.caption_window, scores=tuple(options.caption_scores))
+    return Captioning(wanted, device=choose_device(), api_key=os.environ.get("OPENAI_API_KEY"))
+
+
 def _curate(options: Curate) -> None:
     from diorama.curation.curate import Curation, CurationConfig, curate
     from diorama.curation.report import write_report
@@ -81,7 +105,7 @@ def _curate(options: Curate) -> None:
     )
     wanted = Curation(source=options.source, out=options.out, config=config, facts=options.facts, workers=options.workers, ray=options.ray)
     with progress_bar() as progress:
-        summary = curate(wanted, progress=progress)
+        summary = curate(wanted, captions=_captions(options), progress=progress)
     print("\n".join(summary.lines()))
     print(f"manifest {options.out / 'manifest.parquet'}\nreport   {write_report(options.out)}")
     if not summary.kept:
