@@ -1,0 +1,108 @@
+"""Does the transformer heed the prompt? Loss on rendered clips with their caption, with the camera turned round in it, and with none.
+
+    python benchmarks/prompt_gap.py [--model FOLDER | --transformer FOLDER] [--clips 24]
+
+Each clip is noised to a few flow times, with and without its first frame given. A model that knows which way the camera is
+to move loses by the wrong word; one that reads the motion off the noisy clip, or guesses, does not notice it. The table is
+the loss with the right caption and how much the other two add to it. Worlds are those of the evaluation, never trained on.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diorama import Pipeline
+from diorama.evaluation.prompt import FIRST_SEED
+from diorama.flow import frame_losses, interpolate, velocity_target
+from diorama.media import Clip, to_tensor
+from diorama.patches import patchify
+from diorama.pipeline import Models
+from diorama.runtime import prepare_cpu
+from diorama.transformer import Transformer
+from diorama.worlds.captions import caption
+from diorama.worlds.clip import make_clip
+from diorama.worlds.sample import sample_scene
+from diorama.worlds.scene import CameraMove, Scene
+
+OPPOSITE: dict[CameraMove, CameraMove] = {
+    "pan_left": "pan_right",
+    "orbit_left": "orbit_right",
+    "tilt_up": "tilt_down",
+    "crane_up": "crane_down",
+    "dolly_in": "dolly_out",
+}
+OPPOSITE |= {there: here for here, there in OPPOSITE.items()}
+GROUPS = {"left, right": ("pan", "orbit"), "up, down": ("tilt", "crane"), "in, out": ("dolly",)}
+TIMES = (0.8, 0.9, 0.97)
+FIRST_SCENE = FIRST_SEED + 500_000
+
+
+def scenes(kinds: Sequence[str], count: int, size: int) -> list[Scene]:
+    drawn = (sample_scene(seed, width=size, height=size) for seed in itertools.count(FIRST_SCENE))
+    return list(itertools.islice((scene for scene in drawn if scene.camera.move.split("_")[0] in kinds), count))
+
+
+def film(scene: Scene) -> Tensor:
+    return to_tensor(Clip(make_clip(scene.seed, width=scene.width, height=scene.height).frames.numpy(), scene.fps))
+
+
+def turned(scene: Scene) -> Scene:
+    return replace(scene, camera=replace(scene.camera, move=OPPOSITE[scene.camera.move]))
+
+
+@torch.inference_mode()
+def loss(models: Models, latents: Sequence[Tensor], prompts: Sequence[str], t: float, given: bool) -> float:
+    transformer, fps = models.transformer, 12.0
+    generator = torch.Generator().manual_seed(0)
+    times = [torch.full((latent.shape[1],), t) for latent in latents]
+    for row in times:
+        row[0] *= not given
+    noisy, targets = [], []
+    for latent, row in zip(latents, times, strict=True):
+        noise = torch.randn(latent.shape, generator=generator)
+        noisy.append(interpolate(latent, noise, row[:, None, None]))
+        targets.append(patchify(velocity_target(latent, noise), transformer.config.patch_size))
+    text = models.text_encoder.encode(list(prompts))
+    pack = transformer.pack(noisy, times, fps=[fps] * len(latents), begins=[True] * len(latents))
+    counts = torch.cat([torch.full((f,), h * w) for f, h, w in pack.grids])
+    with torch.autocast("cpu", torch.bfloat16):
+        velocity = transformer(pack, transformer.encode_text(text.states, text.mask, text.pooled))
+    losses = frame_losses(velocity.float(), torch.cat(targets), counts)
+    return float(losses[torch.cat(times) > 0].mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=None, help="model folder; the packaged one if left out")
+    parser.add_argument("--transformer", type=Path, default=None, help="a transformer alone, with the other parts of the model")
+    parser.add_argument("--clips", type=int, default=24, help="of each kind of camera move")
+    parser.add_argument("--size", type=int, default=96, help="pixels of a side")
+    options = parser.parse_args()
+    prepare_cpu()
+    models = Pipeline.load(options.model).models
+    if options.transformer is not None:
+        models = replace(models, transformer=Transformer.load(options.transformer).eval())
+    print("| camera | first frame | t | loss | turned round | no prompt |\n|---|---|---|---|---|---|")
+    for name, kinds in GROUPS.items():
+        worlds = scenes(kinds, options.clips, options.size)
+        with torch.inference_mode():
+            latents = [models.autoencoder.encode(film(scene))[0].float() for scene in worlds]
+        right, wrong = ([caption(scene, scene.seed).dense for scene in group] for group in (worlds, [turned(scene) for scene in worlds]))
+        for given, t in itertools.product((False, True), TIMES):
+            own, other, none = (loss(models, latents, prompts, t, given) for prompts in (right, wrong, [""] * len(right)))
+            print(f"| {name} | {'given' if given else 'noisy'} | {t} | {own:.4f} | {other - own:+.4f} | {none - own:+.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
