@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -49,19 +51,32 @@ def test_too_many_points_are_drawn_from() -> None:
     assert len(torch.unique(cloud.means, dim=0)) == 50
 
 
-def test_guesses_are_where_no_point_is_seen_and_behind_the_points() -> None:
+def test_guesses_are_where_no_point_is_seen_beside_points_and_behind_them() -> None:
     scene = capture(left_half())
     near, far = distances(scene)
     cloud = initialise(scene, max_points=1000, guesses=300, generator=generator())
     guesses = cloud.means[400:].double().numpy()
     assert len(guesses) == 300
-    assert guesses[:, 2].min() >= near - 1e-6
-    assert guesses[:, 2].max() <= far + 1e-4
+    assert guesses[:, 2].min() >= 1.9 - 1e-6
+    assert near * 2 < guesses[:, 2].max() <= far + 1e-4
+    # the points are 1.9 to 2.1 away, and most guesses with them
+    assert 0.6 < (guesses[:, 2] < 2.1).mean() < 0.9
     pixels, _ = project(guesses, scene.cameras)
     # the points cover the left part of every frame, so a guess is on the right of at least one
     assert (pixels[..., 0].max(0) > 28).all()
     blue = 0.5 + SH_C0 * cloud.sh[400:, 0]
     assert float((blue[:, 2] > 0.9).float().mean()) > 0.9
+
+
+def test_guesses_keep_away_from_what_a_mask_leaves_out() -> None:
+    scene = capture(np.zeros((0, 3)))
+    masks = np.ones((5, 64, 64), np.bool_)
+    masks[:, 5, :40] = False
+    cloud = initialise(replace(scene, masks=masks), max_points=100, guesses=200, generator=generator())
+    pixels, _ = project(cloud.means.double().numpy(), scene.cameras)
+    allowed = (pixels[..., 1] >= 16 - 1e-3) | (pixels[..., 0] >= 48 - 1e-3)
+    assert allowed.any(0).all()
+    assert len(cloud) == 200
 
 
 def test_without_points_guesses_fill_the_frames() -> None:

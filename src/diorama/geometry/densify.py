@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from diorama.geometry.gaussians import Gaussians
 from diorama.geometry.rasterise_plain import rotations
@@ -19,16 +20,20 @@ _APART, _ALONG, _ACROSS = 0.5, 0.5, 0.85
 
 
 class Learner:
-    """Gaussians with Adam's moments and with what tells where more of them are needed.
+    """Gaussians and the background behind them, with Adam's moments and with what tells where more Gaussians are needed.
 
     Args:
         gaussians: The cloud to start from.
-        rates: The learning rate of each parameter by name; ``sh`` is that of degree 0, higher degrees learn at a twentieth.
+        background: RGB ``[3]`` to start from.
+        rates: The learning rate of each parameter by name, ``background`` included; ``sh`` is that of degree 0, higher degrees learn at a
+            twentieth.
     """
 
-    def __init__(self, gaussians: Gaussians, rates: dict[str, float]) -> None:
+    def __init__(self, gaussians: Gaussians, background: Tensor, rates: dict[str, float]) -> None:
         self.rates = rates
         self.steps = 0
+        self.background = background.detach().clone().requires_grad_()
+        self._sky = (torch.zeros_like(background), torch.zeros_like(background))
         self._set(gaussians, *(gaussians.map(torch.zeros_like) for _ in range(2)))
 
     def _set(self, gaussians: Gaussians, first: Gaussians, second: Gaussians) -> None:
@@ -41,31 +46,34 @@ class Learner:
         self.seen = torch.zeros(len(means), device=means.device)
 
     @torch.no_grad()
-    def step(self, mean_rate: float) -> None:
+    def step(self, mean_rate: float = 1.0, rate: float = 1.0) -> None:
         """Take one step of Adam, gather what the picture's gradient says, and forget the gradients.
 
         Args:
-            mean_rate: Share of the rate of the means, which falls during training.
+            mean_rate: Share of the rate of the means.
+            rate: Share of every other rate.
         """
         self.steps += 1
-        correction = [1 - beta**self.steps for beta in _BETAS]
         for name, tensor in self.gaussians.tensors().items():
-            if tensor.grad is None:
-                continue
-            first, second = getattr(self.first, name), getattr(self.second, name)
-            first.lerp_(tensor.grad, 1 - _BETAS[0])
-            second.mul_(_BETAS[1]).addcmul_(tensor.grad, tensor.grad, value=1 - _BETAS[1])
-            update = first / (second / correction[1]).sqrt_().add_(_EPSILON)
-            rate = self.rates[name] / correction[0] * (mean_rate if name == "means" else 1.0)
-            if name == "sh":
-                update[:, 1:] /= 20
-            tensor.sub_(update, alpha=rate)
-            tensor.grad = None
+            share = mean_rate if name == "means" else rate
+            self._move(name, tensor, getattr(self.first, name), getattr(self.second, name), share)
+        self._move("background", self.background, *self._sky, rate)
         if self.screen.grad is not None:
             pull = self.screen.grad.norm(dim=-1)
             self.pull += pull
             self.seen += pull > 0
             self.screen.grad = None
+
+    def _move(self, name: str, tensor: Tensor, first: Tensor, second: Tensor, share: float) -> None:
+        if tensor.grad is None:
+            return
+        first.lerp_(tensor.grad, 1 - _BETAS[0])
+        second.mul_(_BETAS[1]).addcmul_(tensor.grad, tensor.grad, value=1 - _BETAS[1])
+        update = first / (second / (1 - _BETAS[1] ** self.steps)).sqrt_().add_(_EPSILON)
+        if name == "sh":
+            update[:, 1:] /= 20
+        tensor.sub_(update, alpha=self.rates[name] / (1 - _BETAS[0] ** self.steps) * share)
+        tensor.grad = None
 
     @torch.no_grad()
     def prune(self, min_opacity: float) -> None:

@@ -20,6 +20,8 @@ _FAR = 10.0
 """Distance of the sky, in units of the distance that most points are within."""
 _OPACITY = 0.1
 _NEIGHBOURS = 3
+_BESIDE = 0.7
+"""Share of the guesses that take the depth of a point seen beside them: the middle of a plain thing whose edges have points."""
 
 
 def initialise(capture: Capture, *, max_points: int, guesses: int, generator: torch.Generator) -> Gaussians:
@@ -28,16 +30,15 @@ def initialise(capture: Capture, *, max_points: int, guesses: int, generator: to
     Args:
         capture: Frames to learn from, none held out.
         max_points: If there are more points than this, so many are drawn.
-        guesses: How many Gaussians to place on rays through empty cells, or anywhere if no cell is empty. They are as far as the points at
-            least, evenly in inverse distance.
+        guesses: How many Gaussians to place on rays through empty cells, or anywhere if no cell is empty; never through what a mask leaves out.
+            Most take the depth of a point seen beside them, the others are farther than most points, evenly in inverse distance.
         generator: A generator on the CPU.
     """
     count = len(capture.points)
     chosen = torch.randperm(count, generator=generator)[:max_points].sort().values.numpy()
     points, colors = capture.points[chosen], capture.colors[chosen].astype(np.float64) / 255
-    near, far = distances(capture)
     frames, pixels = _draw(_empty(capture), guesses, generator)
-    depth = 1 / (1 / far + torch.rand(guesses, generator=generator).double().numpy() * (1 / near - 1 / far))
+    depth = _depths(capture, frames, pixels, generator)
     placed = _unproject(capture, frames, pixels, depth)
     x, y = pixels.astype(np.int64).T
     points = np.concatenate([points, placed])
@@ -69,7 +70,7 @@ def distances(capture: Capture) -> tuple[float, float]:
 
 
 def _empty(capture: Capture) -> Bools:
-    """Return which cells of which frames show no point, ``[T, rows, columns]``; all of them if none is empty."""
+    """Return which cells of which frames are rigid and show no point, ``[T, rows, columns]``; all rigid ones if none is empty."""
     cameras = capture.cameras
     rows, columns = -(-cameras.height // _CELL), -(-cameras.width // _CELL)
     empty = np.ones((len(cameras), rows, columns), dtype=np.bool_)
@@ -79,7 +80,11 @@ def _empty(capture: Capture) -> Bools:
         inside = ((cells >= 0) & (cells < [columns, rows])).all(-1)
         x, y = cells[inside].astype(np.int64).T
         empty[frame, y, x] = False
-    return empty if empty.any() else ~empty
+    if capture.masks is not None:
+        padded = np.pad(capture.masks, ((0, 0), (0, rows * _CELL - cameras.height), (0, columns * _CELL - cameras.width)), constant_values=True)
+        rigid = padded.reshape(len(cameras), rows, _CELL, columns, _CELL).all((2, 4))
+        empty = empty & rigid if (empty & rigid).any() else rigid
+    return empty if empty.any() else np.ones_like(empty)
 
 
 def _draw(cells: Bools, count: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +93,25 @@ def _draw(cells: Bools, count: int, generator: torch.Generator) -> tuple[np.ndar
     drawn = torch.randint(len(frames), (count,), generator=generator).numpy()
     offsets = torch.rand(count, 2, generator=generator).double().numpy()
     return frames[drawn], (np.stack([columns[drawn], rows[drawn]], -1) + offsets) * _CELL
+
+
+def _depths(capture: Capture, frames: np.ndarray, pixels: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """Draw a depth for each place: for a share that of one of the points seen nearest to it, else beyond the typical depth."""
+    near, far = distances(capture)
+    even = torch.rand(len(frames), generator=generator).double().numpy()
+    depth: np.ndarray = 1 / (1 / far + even * (1 / near - 1 / far))
+    beside = torch.rand(len(frames), generator=generator).numpy() < _BESIDE
+    pick = torch.randint(_NEIGHBOURS, (len(frames),), generator=generator).numpy()
+    for frame in np.unique(frames[beside]):
+        seen, ahead = (values[0] for values in project(capture.points, capture.cameras.select([frame])))
+        shown = (ahead > 0) & (seen >= 0).all(-1) & (seen < [capture.cameras.width, capture.cameras.height]).all(-1)
+        if shown.sum() < _NEIGHBOURS:
+            continue
+        chosen = np.flatnonzero(beside & (frames == frame))
+        distance = torch.cdist(torch.from_numpy(pixels[chosen]), torch.from_numpy(seen[shown]))
+        nearest = distance.topk(_NEIGHBOURS, largest=False).indices.numpy()
+        depth[chosen] = ahead[shown][nearest[np.arange(len(chosen)), pick[chosen]]]
+    return depth
 
 
 def _unproject(capture: Capture, frames: np.ndarray, pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
