@@ -11,7 +11,7 @@ import pytest
 from diorama.geometry.agreement import Agreement
 from diorama.geometry.gate import Gate
 from diorama.geometry.sfm import Reconstruction
-from diorama.geometry.verdict import Verdict, breaks, judge
+from diorama.geometry.verdict import Verdict, breaks, judge, mean_error
 
 COUNT = 20
 NAMES = [f"frame {i}" for i in range(COUNT)]
@@ -111,3 +111,11 @@ def test_pieces_and_loose_worlds() -> None:
 @pytest.mark.parametrize(("ties", "found"), [((), []), ((0.9, 0.1, 0.9), [1]), ((0.4, 0.35, 0.45), []), ((0.0, 0.05, 0.0), [0, 1, 2])])
 def test_breaks_are_relative_to_what_is_usual(ties: tuple[float, ...], found: list[int]) -> None:
     assert breaks(ties) == found
+
+
+def test_a_point_behind_a_camera_does_not_drown_the_others() -> None:
+    errors = np.full(50, 0.5)
+    errors[7] = 1e150  # what COLMAP has for it
+    assert mean_error(model(errors=errors)) == pytest.approx((49 * 0.5 + 20) / 50)
+    assert said(model(errors=errors)).cause == "consistent"
+    assert math.isnan(mean_error(Reconstruction(num_frames=3, width=8, height=8, failure="none")))

@@ -21,7 +21,7 @@ from diorama.geometry.page import SceneView, View, page
 from diorama.geometry.score import Evidence, score
 from diorama.geometry.sfm import Reconstruction
 from diorama.geometry.trajectory import TrajectoryError, compare_trajectories
-from diorama.geometry.verdict import Verdict, judge
+from diorama.geometry.verdict import Verdict, judge, mean_error
 from diorama.media import resize
 
 __all__ = ["FORMAT", "build", "evidence", "references", "row", "write_report"]
@@ -128,7 +128,7 @@ def evidence(measured: Measured) -> Evidence:
         links=seen.ties,
         regions=tuple(region for region in seen.regions if not math.isnan(region)),
         track_length=model.mean_track_length,
-        reprojection_error=model.reprojection_error * normal_scale(model.width, model.height),
+        reprojection_error=mean_error(model) * normal_scale(model.width, model.height),
         points_per_frame=model.points_per_frame,
         held_out_psnr=tuple(views.mean_psnr for views in (measured.nerf, measured.splat) if views is not None),
     )
@@ -177,7 +177,7 @@ def _sfm(model: Reconstruction) -> dict[str, Any]:
         "registration_rate": model.registration_rate,
         "model_sizes": list(model.model_sizes),
         "track_length": model.mean_track_length,
-        "reprojection_error": model.reprojection_error,
+        "reprojection_error": mean_error(model),
         "points": len(model.points),
         "points_per_frame": model.points_per_frame,
         "frame_points": model.frame_points.tolist(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,7 +13,7 @@ from diorama.geometry.agreement import GRID, Agreement
 from diorama.geometry.gate import Gate
 from diorama.geometry.sfm import Reconstruction
 
-__all__ = ["CAUSES", "Cause", "Verdict", "breaks", "judge"]
+__all__ = ["CAUSES", "Cause", "Verdict", "breaks", "judge", "mean_error"]
 
 Cause = Literal["consistent", "not measurable", "mixed scenes", "cut", "outlier", "no model", "breathes", "moves", "torn", "weak"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
@@ -24,6 +25,7 @@ BREATHES = 0.5
 LOW_REGION = 0.4
 SHORT_TRACKS = 3.5
 GOOD_TRACKS = 5.0
+BEHIND = 20.0  # pixels: a point behind a camera has no error worth a number, and counts as this
 GOOD_PIXELS = 0.006  # reprojection error as a share of the shorter side: 1.5 pixels of 256
 
 
@@ -82,7 +84,7 @@ def judge(gate: Gate, reconstruction: Reconstruction | None, agreement: Agreemen
 def _judge_world(reconstruction: Reconstruction, agreement: Agreement, names: Sequence[str], remarks: tuple[str, ...]) -> Verdict:
     """Judge a clip without breaks that has a model."""
     length, rate = reconstruction.mean_track_length, reconstruction.registration_rate
-    error = reconstruction.reprojection_error
+    error = mean_error(reconstruction)
     share = error / min(reconstruction.width, reconstruction.height)
     counted = f"{len(reconstruction.registered)} of {reconstruction.num_frames} frames"
     low = _low_regions(agreement)
@@ -110,6 +112,11 @@ def _judge_world(reconstruction: Reconstruction, agreement: Agreement, names: Se
         return Verdict(cause="weak", sentence=sentence, remarks=remarks)
     sentence = f"One rigid world explains the clip: {counted}, each point in {length:.1f} of them and {error:.2f} pixels off on average."
     return Verdict(cause="consistent", sentence=sentence, remarks=remarks)
+
+
+def mean_error(reconstruction: Reconstruction) -> float:
+    """Return the mean reprojection error in pixels, where a point behind a camera counts as 20 pixels off; NaN without points."""
+    return float(np.minimum(reconstruction.errors, BEHIND).mean()) if len(reconstruction.errors) else math.nan
 
 
 def breaks(ties: Sequence[float]) -> list[int]:
@@ -142,8 +149,7 @@ def _begun(text: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     shown = list(names[:4]) + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
-    text = shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
-    return text
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
 
 
 def _remarks(reconstruction: Reconstruction, agreement: Agreement) -> tuple[str, ...]:
