@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diorama.interop.offload import BlockOffload, staged
+from diorama.interop.offload import BlockOffload, Part, PartOffload
 from diorama.interop.quantise import quantise
 from diorama.transformer import Transformer, TransformerConfig
 
@@ -113,20 +113,45 @@ def test_a_failing_product_leaves_the_weights_at_home() -> None:
     assert torch.equal(block[0].weight, weight)
 
 
-def test_a_stage_lends_a_module_and_takes_it_back() -> None:
-    layer = nn.Linear(2, 3)
-    with staged(layer, torch.device("meta"), "meta"):
-        assert layer.weight.is_meta
-    model = nn.Linear(2, 3)
-    before = model.weight.detach().clone()
-    with pytest.raises(ValueError, match="stop"), staged(model, CPU):
-        raise ValueError("stop")
-    assert torch.equal(model.weight, before)
+def parts(device: torch.device) -> tuple[PartOffload, list[nn.Module]]:
+    torch.manual_seed(0)
+    modules: list[nn.Module] = [nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval().requires_grad_(False) for _ in range(2)]
+    return PartOffload([Part(module=module, entries=("forward", "extra_repr")) for module in modules], device), modules
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_a_stage_on_a_card() -> None:
-    layer = nn.Linear(2, 3)
-    with staged(layer, torch.device("cuda")):
-        assert layer.weight.is_cuda
-    assert not layer.weight.is_cuda
+def places(module: nn.Module) -> set[str]:
+    return {tensor.device.type for tensor in [*module.parameters(), *module.buffers()]}
+
+
+def test_parts_take_turns_on_the_device() -> None:
+    offload, (first, second) = parts(torch.device("meta"))
+    x = torch.empty(4, 2, device="meta")
+    assert places(first) == places(second) == {"cpu"}
+    assert first(x).is_meta
+    assert (places(first), places(second)) == ({"meta"}, {"cpu"})
+    second.extra_repr()
+    assert (places(first), places(second)) == ({"cpu"}, {"meta"}), "any of the methods brings a part"
+    offload.home()
+    assert places(first) == places(second) == {"cpu"}
+
+
+@pytest.mark.parametrize("name", ["cpu", CUDA])
+def test_parts_compute_what_they_did(name: str) -> None:
+    device = torch.device(name)
+    _, plain = parts(CPU)
+    _, modules = parts(device)
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(1))
+    for index in (0, 1, 1, 0):
+        with torch.inference_mode():
+            assert torch.equal(modules[index](x.to(device)), copy.deepcopy(plain[index]).to(device)(x.to(device)))
+
+
+def test_a_part_that_stays_sends_the_others_home() -> None:
+    moving, staying = nn.Linear(2, 2), nn.Linear(2, 2)
+    PartOffload(
+        [Part(module=moving, entries=("forward",)), Part(module=staying, entries=("forward",), moves=False)],
+        torch.device("meta"),
+    )
+    moving(torch.empty(1, 2, device="meta"))
+    staying(torch.ones(1, 2))
+    assert places(moving) == places(staying) == {"cpu"}

@@ -1,6 +1,6 @@
 """Models larger than their card: weights wait in the host's memory and come when they are used.
 
-`staged` lends a whole part to the device for as long as a stage lasts (text, denoising, decoding). `BlockOffload` keeps the linear
+`PartOffload` has one part at a time on the device, for the stage that uses it (denoising, decoding). `BlockOffload` keeps the linear
 weights of a transformer's blocks on the host and brings each for its own product, the next ones already on their way in a stream of
 their own; norms, biases and tables stay on the device. Either changes no number.
 """
@@ -8,8 +8,9 @@ their own; norms, biases and tables stay on the device. Either changes no number
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,25 +19,70 @@ from torch import Tensor, nn
 
 from diorama.interop.quantise import WeightOnlyLinear
 
-__all__ = ["BlockOffload", "staged"]
+__all__ = ["BlockOffload", "Part", "PartOffload"]
 
 
-@contextlib.contextmanager
-def staged(module: nn.Module, device: torch.device, home: torch.device | str = "cpu") -> Iterator[None]:
-    """Lend a module to a device; it goes home however the stage ends, and its memory is free for the next.
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a model that is used in a stage of its own."""
+
+    module: nn.Module
+    """Its weights."""
+    entries: tuple[str, ...]
+    """Methods through which it is used."""
+    moves: bool = True
+    """Whether its weights come and go; if not, its use only sends the others home."""
+
+
+class PartOffload:
+    """Parts that take turns on a device: a part comes when one of its methods is called, and the one before goes home.
+
+    The host keeps every weight, so that going home copies nothing.
 
     Args:
-        module: Moved in place.
-        device: Where it is needed.
-        home: Where it waits.
+        parts: They are on the host.
+        device: Where they compute.
     """
-    module.to(device)
-    try:
-        yield
-    finally:
-        module.to(home)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+
+    def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
+        self.device, self.parts = device, list(parts)
+        self._here: int | None = None
+        self._host: list[list[tuple[dict[str, Any], str, Tensor]]] = []
+        for index, part in enumerate(self.parts):
+            self._host.append([entry for module in part.module.modules() for entry in self._entries(module)] if part.moves else [])
+            for name in part.entries:
+                setattr(part.module, name, functools.partial(self._call, index, getattr(part.module, name)))
+
+    def _entries(self, module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+        """Yield where a module keeps its tensors, under which name, and the tensor on the host."""
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    if self.device.type == "cuda":
+                        tensor.data = tensor.detach().cpu().pin_memory()
+                    yield table, name, tensor
+
+    def _call(self, index: int, method: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        self._bring(index)
+        return method(*given, **named)
+
+    def _bring(self, index: int) -> None:
+        if self._here == index:
+            return
+        self.home()
+        for table, name, host in self._host[index]:
+            copy = host.detach().to(self.device, copy=True, non_blocking=True)
+            table[name] = nn.Parameter(copy, requires_grad=False) if isinstance(host, nn.Parameter) else copy
+        self._here = index
+
+    def home(self) -> None:
+        """Send every part home."""
+        if self._here is not None:
+            for table, name, host in self._host[self._here]:
+                table[name] = host
+            self._here = None
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
 
 @dataclass(kw_only=True)
