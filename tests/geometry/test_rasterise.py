@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from diorama.errors import MissingExtraError
+from diorama.geometry import rasterise_plain
 from diorama.geometry.gaussians import Gaussians, View
 from diorama.geometry.rasterise import Backend, choose_backend, rasterise
 
@@ -120,6 +126,37 @@ def test_numbers_that_are_none_draw_nothing_and_break_nothing() -> None:
 def test_a_device_has_its_backend() -> None:
     assert choose_backend(torch.device("cpu")) == "compiled"
     assert choose_backend(torch.device("meta")) == "plain"
+
+
+def documented_gsplat(**given: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """What gsplat 1.5 documents of ``rasterization``, drawn by the plain twin: tells whether it is asked in its own terms."""
+    assert given["eps2d"] == 0.3
+    assert given["packed"] is False
+    intrinsics, matrix = given["Ks"][0], given["viewmats"][0].double().numpy()
+    gaussians = Gaussians(
+        means=given["means"], log_scales=given["scales"].log(), quaternions=given["quats"], logits=given["opacities"].logit(), sh=given["colors"]
+    )
+    assert gaussians.degree == given["sh_degree"]
+    focal, center = (float(intrinsics[0, 0]), float(intrinsics[1, 1])), (float(intrinsics[0, 2]), float(intrinsics[1, 2]))
+    lens = View(world_to_camera=matrix, focal=focal, center=center, width=given["width"], height=given["height"], near=given["near_plane"])
+    positions = torch.zeros(1, len(gaussians), 2, requires_grad=True)
+    positions = positions + 0  # as in gsplat, not a leaf
+    image, light = rasterise_plain.rasterise(gaussians, lens, positions[0])
+    return image[None], 1 - light[None, ..., None], {"means2d": positions}
+
+
+def test_gsplat_is_asked_in_its_own_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("gsplat")
+    module.rasterization = documented_gsplat  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gsplat", module)
+    gaussians, lens = cloud(300), view(40, 30)
+    assert_same(drawn(gaussians, lens, "gsplat"), drawn(gaussians, lens, "plain"), 1e-5)
+
+
+def test_without_gsplat_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gsplat", None)
+    with pytest.raises(MissingExtraError, match=r"gsplat.*diorama\[geometry-cuda\]"):
+        rasterise(cloud(3), view(16, 16), backend="gsplat")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="gsplat draws on CUDA only")

@@ -6,6 +6,7 @@ however many threads it has.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -54,7 +55,7 @@ def rasterise(gaussians: Gaussians, view: View, background: Tensor | None = None
         view: The camera.
         background: RGB, ``[3]`` or ``[H, W, 3]``; black if not given.
         backend: Who draws.
-        screen: ``[N, 2]``, added to the positions in pixels: a place for their gradient. gsplat does not take it.
+        screen: ``[N, 2]``, added to the positions in pixels: a place for their gradient. gsplat does not add it but leaves the gradient there.
 
     Returns:
         RGB ``[H, W, 3]``, at least 0 where the background is.
@@ -63,7 +64,7 @@ def rasterise(gaussians: Gaussians, view: View, background: Tensor | None = None
         MissingExtraError: the package that ``backend`` needs is not installed.
     """
     if backend == "gsplat":
-        image, light = _gsplat(gaussians, view)
+        image, light = _gsplat(gaussians, view, screen)
     elif backend == "plain":
         image, light = rasterise_plain.rasterise(gaussians, view, screen)
     else:
@@ -146,7 +147,7 @@ def _tile(image: Tensor, view: View) -> NDArray[np.float32]:
     return np.ascontiguousarray(tiles).reshape(rows * columns, channels, TILE * TILE)
 
 
-def _gsplat(gaussians: Gaussians, view: View) -> tuple[Tensor, Tensor]:
+def _gsplat(gaussians: Gaussians, view: View, screen: Tensor | None) -> tuple[Tensor, Tensor]:
     """Draw with gsplat; its quaternions, units and pixel centres are ours."""
     try:
         import gsplat
@@ -154,7 +155,7 @@ def _gsplat(gaussians: Gaussians, view: View) -> tuple[Tensor, Tensor]:
         raise MissingExtraError("gsplat", "geometry-cuda", "Gaussian splatting on CUDA") from error
     means = gaussians.means
     intrinsics = means.new_tensor([[view.focal[0], 0, view.center[0]], [0, view.focal[1], view.center[1]], [0, 0, 1]])
-    image, alpha, _ = gsplat.rasterization(
+    image, alpha, details = gsplat.rasterization(
         means=means,
         quats=gaussians.quaternions,
         scales=gaussians.log_scales.exp(),
@@ -167,5 +168,14 @@ def _gsplat(gaussians: Gaussians, view: View) -> tuple[Tensor, Tensor]:
         near_plane=view.near,
         eps2d=BLUR,
         sh_degree=gaussians.degree,
+        packed=False,
     )
+    if screen is not None and details["means2d"].requires_grad:
+        details["means2d"].register_hook(functools.partial(_keep, screen))
     return image[0], 1 - alpha[0, ..., 0]
+
+
+def _keep(screen: Tensor, gradient: Tensor) -> None:
+    """Add the gradient of gsplat's positions ``[1, N, 2]`` to that of ``screen``."""
+    gradient = gradient.detach().reshape(screen.shape)
+    screen.grad = gradient.clone() if screen.grad is None else screen.grad + gradient

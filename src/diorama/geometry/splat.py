@@ -43,7 +43,7 @@ class SplatConfig:
     The rates are up to ten times the paper's, which trains for thirty thousand steps (docs/log.md).
     """
 
-    steps: int = 1500
+    steps: int = 1000
     """Training steps at most."""
     seconds: float = 90.0
     """Wall-clock seconds of training at most. Rates and sizes follow whichever of the two runs out first."""
