@@ -230,7 +230,6 @@ def _footage(source: Source, config: MeasureConfig, report: Callable[[int, int],
         if seconds is None and length > MAX_SECONDS:
             start, seconds = start + (length - PART) / 2, PART
         footage = read_footage(source.path, num_frames=config.num_frames, start=start, seconds=seconds, progress=report)
-        footage = replace(footage, times=footage.times + start) if start and footage.times[0] < start else footage
     if max(float(frame.std()) for frame in footage.frames) < PLAIN:
         raise InputError(f"{source.name} shows nothing: every frame is plain or black; give a clip in which something can be seen")
     return footage

@@ -49,7 +49,7 @@
     function project(m, x, y, z) {
       const far = m[6] * x + m[7] * y + m[8] * z + 3;
       if (far < 0.1) return null;
-      const scale = (1.25 * Math.min(canvas.width, canvas.height) * pose.zoom) / far;
+      const scale = (1.7 * Math.min(canvas.width, canvas.height) * pose.zoom) / far;
       return [
         canvas.width / 2 + pose.x + (m[0] * x + m[1] * y + m[2] * z) * scale,
         canvas.height / 2 + pose.y + (m[3] * x + m[4] * y + m[5] * z) * scale,

@@ -83,7 +83,7 @@ def page(report: Mapping[str, Any], scene: SceneView | None, views: Sequence[Vie
         "verdict": html.escape(verdict["sentence"]),
         "remarks": "".join(f"<p>{html.escape(remark)}</p>" for remark in verdict["remarks"]),
         "score": f"{score['value']:.2f}" if verdict["measurable"] else "&ndash;",
-        "score_note": "of 1" if verdict["measurable"] else "not measurable; counts as 0",
+        "score_note": _score_note(report),
         "body": "\n".join(part for part in parts if part),
         "data": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         "script": _resource("page.js"),
@@ -91,6 +91,13 @@ def page(report: Mapping[str, Any], scene: SceneView | None, views: Sequence[Vie
     # one pass over the template: what is put in is never searched again
     pieces = _resource("page.html").split("{{")
     return pieces[0] + "".join(texts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:]))
+
+
+def _score_note(report: Mapping[str, Any]) -> str:
+    if not report["verdict"]["measurable"]:
+        return "not measurable; counts as 0"
+    views = any(factor["name"] == "held-out views" for factor in report["score"]["factors"])
+    return "of 1" if views else "of 1, without held-out views"
 
 
 def data_uri(picture: Pixels, quality: int = 85) -> str:
@@ -238,7 +245,7 @@ def _curves_part(report: Mapping[str, Any]) -> str:
         plots.append(
             _plot(
                 "Each frame's tie to the next",
-                "share of matches that agree; the chain is as strong as its weakest link",
+                "share of corners that can be followed there and back; the chain is as strong as its weakest link",
                 list(range(len(links))),
                 ((links, "a"),),
                 top=1.0,

@@ -41,7 +41,7 @@ class Evidence:
     registered: int
     """Frames that were."""
     links: tuple[float, ...]
-    """Of each frame and the next: the share of matches that agree with one rigid motion, in [0, 1]."""
+    """Of each frame and the next: the share of corners that can be followed from one to the other and back, in [0, 1]."""
     regions: tuple[float, ...]
     """Of each part of the picture where something can be followed: the share of it that moves as the found world says, in [0, 1]."""
     track_length: float
@@ -124,7 +124,7 @@ def _necessary(evidence: Evidence) -> list[Factor]:
             name="weakest tie",
             measured=f"{tie:.2f}",
             value=min(1.0, tie / TIE_ENOUGH),
-            about=f"between neighbouring frames: share of matches that agree, over {TIE_ENOUGH:g}",
+            about=f"between neighbouring frames: share of corners that can be followed there and back, over {TIE_ENOUGH:g}",
         ),
         Factor(
             name="weakest region",

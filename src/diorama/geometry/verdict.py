@@ -108,7 +108,7 @@ def _judge_world(reconstruction: Reconstruction, agreement: Agreement, names: Se
         sentence = f"Objects move, or part of the picture is another world: {_place(low)} does not follow the rigid scene that the rest shows."
         return Verdict(cause="moves", sentence=sentence, remarks=remarks)
     if length < SHORT_TRACKS or share > GOOD_PIXELS:
-        sentence = f"All {counted} fit one world, but loosely: a point lasts {length:.1f} frames and is {error:.2f} pixels off."
+        sentence = f"{counted} fit one world, but loosely: a point lasts {length:.1f} frames and is {error:.2f} pixels off."
         return Verdict(cause="weak", sentence=sentence, remarks=remarks)
     sentence = f"One rigid world explains the clip: {counted}, each point in {length:.1f} of them and {error:.2f} pixels off on average."
     return Verdict(cause="consistent", sentence=sentence, remarks=remarks)
