@@ -53,6 +53,7 @@ def record(color: str, *, scene: bool = True) -> dict[str, object]:
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     samples = [Sample(key=f"k{i}", frames=clip(NAMES[i % 4]), fps=12.0, record=record(NAMES[i % 4])) for i in range(16)]
+    samples += [Sample(key="mute", frames=clip("red"), fps=12.0, record={"captions": {"dense": [""], "short": []}})]
     samples += [Sample(key=f"w{i}", frames=clip(name, width=48), fps=12.0, record=record(name, scene=False)) for i, name in enumerate(NAMES)]
     samples += [Sample(key="still", frames=clip("red")[:1], fps=12.0, record=record("red"))]
     write_shard(folder, 0, samples)
@@ -61,7 +62,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def task(shards: Path, **settings: object) -> CaptionerTask:
     config = CaptionerTraining(data=(shards,), batch_size=3, captions=2, captioner=TINY, **settings)  # type: ignore[arg-type]
-    lessons = gather(ShardSet(shards), range(20), TINY)
+    lessons = gather(ShardSet(shards), range(21), TINY)
     vocabulary = choose_vocabulary([f"A {name} half lies at the left right." for name in NAMES], 160, packaged_pieces())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -72,7 +73,7 @@ def task(shards: Path, **settings: object) -> CaptionerTask:
 
 
 def test_clips_are_grouped_by_size_and_by_what_is_known(shards: Path) -> None:
-    lessons = gather(ShardSet(shards), range(20), TINY)
+    lessons = gather(ShardSet(shards), range(21), TINY)
     assert [(len(lesson.video), len(lesson.scenes)) for lesson in lessons] == [(16, 16), (4, 0)]
     assert lessons[0].captions[1] == ((0, "A green half lies at the left."), (1, "green half"))
     with pytest.raises(DataError, match="none of 0 clips has captions"):
@@ -125,7 +126,7 @@ def test_rare_words_are_spelled_and_frequent_ones_are_whole() -> None:
     assert tight.encode(["once"], 20).unknown == (0,)
 
 
-def test_it_learns_to_say_which_color_it_sees_and_goes_on(shards: Path, tmp_path: Path) -> None:
+def test_it_learns_to_say_which_color_it_sees_and_goes_on(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loop = LoopConfig(steps=150, warmup=2, ema_decay=0.9, sample_steps=150, log_steps=150)
     config = CaptionerTraining(
         data=(shards,),
@@ -137,7 +138,9 @@ def test_it_learns_to_say_which_color_it_sees_and_goes_on(shards: Path, tmp_path
         optim=OptimConfig(adamw_lr=1e-2, adamw_names=("queries", "times", "names", "table", "head")),
     )
     result = train(config, tmp_path / "run", torch.device("cpu"))
+    assert "1 without a caption left out" in capsys.readouterr().err
     captioner = Captioner.load(result.folder)
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (result.folder / "tokenizer.json").read_bytes()
     said = captioner.write([clip(name) for name in NAMES])
     assert sum(text == f"A {name} half lies at the left." for name, text in zip(NAMES, said, strict=True)) >= 3
     assert captioner.write([clip("red")[:, :, ::-1]]) == [said[0].replace("left", "right")]

@@ -114,7 +114,7 @@ class Exercise:
 
 
 def gather(shards: ShardSet, indices: Sequence[int], config: CaptionerConfig) -> list[Lesson]:
-    """Shrink and group clips.
+    """Shrink and group clips; those without a caption are left out.
 
     Args:
         shards: Clips; a record holds ``captions`` as worlds and curation write them, and perhaps a ``scene``.
@@ -127,7 +127,7 @@ def gather(shards: ShardSet, indices: Sequence[int], config: CaptionerConfig) ->
     found: dict[tuple[int, int, bool], list[tuple[Tensor, tuple[tuple[int, str], ...], Scene | None]]] = {}
     for index in indices:
         record = shards.record(index)
-        captions = tuple((i, str(text)) for i, kind in enumerate(KINDS) for text in record.get("captions", {}).get(kind, ()))
+        captions = tuple((i, str(text)) for i, kind in enumerate(KINDS) for text in record.get("captions", {}).get(kind, ()) if str(text).strip())
         if not captions:
             continue
         video = pick(shards.frames(index), config.num_frames, config.area)
@@ -212,12 +212,19 @@ class CaptionerTask:
         held_out: Clips to measure on.
         config: How; its data are not read.
         heads: Answer the judge's questions; None leaves them out.
+        left_out: Clips that have no caption, for the message.
     """
 
     def __init__(
-        self, captioner: Captioner, lessons: Sequence[Lesson], held_out: Sequence[Lesson], config: CaptionerTraining, heads: JudgeHeads | None
+        self,
+        captioner: Captioner,
+        lessons: Sequence[Lesson],
+        held_out: Sequence[Lesson],
+        config: CaptionerTraining,
+        heads: JudgeHeads | None,
+        left_out: int = 0,
     ) -> None:
-        self.captioner, self.lessons, self.held_out, self.config = captioner, lessons, held_out, config
+        self.captioner, self.lessons, self.held_out, self.config, self.left_out = captioner, lessons, held_out, config, left_out
         self.pupil = _Pupil(captioner, heads)
 
     def module(self) -> nn.Module:
@@ -229,7 +236,8 @@ class CaptionerTask:
         clips, kept = (sum(len(lesson.video) for lesson in lessons) for lessons in (self.lessons, self.held_out))
         texts = sum(len(texts) for lesson in self.lessons for texts in lesson.captions)
         known = sum(len(lesson.scenes) for lesson in self.lessons)
-        return f"captioner: {clips} clips with {texts} captions to train on, {known} of them with a known scene, {kept} clips held out"
+        left_out = f", {self.left_out} without a caption left out" if self.left_out else ""
+        return f"captioner: {clips} clips with {texts} captions to train on, {known} of them with a known scene, {kept} clips held out{left_out}"
 
     def batch(self, index: int) -> Exercise:
         """Return spoiled clips of one size with some of their captions; sizes come up as often as they have clips."""
@@ -346,14 +354,16 @@ def train(config: CaptionerTraining, folder: Path, device: torch.device) -> Resu
         if config.init is not None:
             captioner = Captioner.load(config.init).requires_grad_(True)
             size = captioner.config
-        lessons = gather(shards, [i for place, i in enumerate(moving) if place % config.held_out], size)
+        taken = [i for place, i in enumerate(moving) if place % config.held_out]
+        lessons = gather(shards, taken, size)
         if config.init is None:
-            captioner = Captioner(size, choose_vocabulary(_texts(lessons), size.vocabulary_size, packaged_pieces()))
+            captioner = Captioner(size, _vocabulary(folder, lessons, size.vocabulary_size))
         heads = _heads(config, captioner)
     if config.views:
         lessons = look_ahead(captioner.to(device), lessons, config)
     held_out = gather(shards, moving[:: config.held_out], size)
-    task = CaptionerTask(captioner, lessons, held_out, config, heads)
+    left_out = len(taken) - sum(len(lesson.video) for lesson in lessons)
+    task = CaptionerTask(captioner, lessons, held_out, config, heads, left_out)
     result = run(task, config.train, folder, device, optim=config.optim)
     known = [attributes(scene, said) for said, _, scene in _told(Captioner.load(result.folder), held_out) if scene is not None]
     if known:
@@ -379,10 +389,14 @@ def _heads(config: CaptionerTraining, captioner: Captioner) -> JudgeHeads | None
     return heads
 
 
-def _texts(lessons: Sequence[Lesson]) -> list[str]:
-    """Return the captions of clips and of their mirror images."""
+def _vocabulary(folder: Path, lessons: Sequence[Lesson], size: int) -> PromptTokenizer:
+    """Return the vocabulary that the run began with, or choose and keep one for these captions and those of the mirror images."""
+    if (folder / "tokenizer.json").is_file():
+        return PromptTokenizer.load(folder)
     plain = [text for lesson in lessons for captions in lesson.captions for _, text in captions]
-    return [*plain, *map(mirror_caption, plain)]
+    chosen = choose_vocabulary([*plain, *map(mirror_caption, plain)], size, packaged_pieces())
+    chosen.save(folder)
+    return chosen
 
 
 def packaged_pieces() -> list[str]:
