@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from diorama.geometry.agreement import Agreement
+from diorama.geometry.classical import Classical
+from diorama.geometry.epipolar import CurvePoint, Epipolar
 from diorama.geometry.gate import Gate
 from diorama.geometry.sfm import Reconstruction
 from diorama.geometry.verdict import Verdict, breaks, judge, mean_error
@@ -37,8 +39,15 @@ def model(registered: int = COUNT, length: int = 8, error: float = 0.4, sizes: t
     return Reconstruction(**{**how, **changes})  # type: ignore[arg-type]
 
 
+def told(reconstruction: Reconstruction | None, gate: Gate = OPEN, shared: tuple[float, ...] = (300.0, 250.0, 200.0)) -> Classical:
+    how = {"num_pairs": 5, "num_matches": 400.0, "keep_ratio": 0.7, "mean_error": 0.6, "rmse": 0.8, "sampson": 0.5}
+    curve = tuple(CurvePoint(distance=5 * i + 1, num_inliers=count, **how) for i, count in enumerate(shared))  # type: ignore[arg-type]
+    epipolar = Epipolar(pairs=(), curve=curve, features=400.0)
+    return Classical(epipolar=epipolar, gate=gate, movers=None, reconstruction=reconstruction, tsed=None, capture=None, seconds={})
+
+
 def said(reconstruction: Reconstruction | None = None, **changes: object) -> Verdict:
-    return judge(OPEN, reconstruction or model(), dataclasses.replace(TRUE, **changes), NAMES)
+    return judge(told(reconstruction or model()), dataclasses.replace(TRUE, **changes), NAMES)
 
 
 def tied(*loose: int) -> tuple[float, ...]:
@@ -54,9 +63,18 @@ def test_a_rigid_world() -> None:
 
 def test_a_shut_gate_gives_its_reason() -> None:
     shut = dataclasses.replace(OPEN, measurable=False, cause="not enough parallax: it only turns")
-    verdict = judge(shut, None, None, NAMES)
+    verdict = judge(told(None, shut), None, NAMES)
     assert (verdict.cause, verdict.measurable) == ("not measurable", False)
     assert verdict.sentence == "Not measurable: not enough parallax: it only turns."
+
+
+def test_a_scene_in_which_nothing_lasts_is_told_from_a_camera_that_stands_still() -> None:
+    shut = dataclasses.replace(OPEN, measurable=False, cause="the camera stands still", still=0.2)
+    verdict = judge(told(None, shut, (65.0, 11.0, 5.0)), None, NAMES)
+    assert (verdict.cause, verdict.measurable) == ("dissolves", True)
+    assert "share 65 points, and frames 11 apart only 5" in verdict.sentence
+    assert judge(told(None, dataclasses.replace(shut, still=0.9), (65.0, 11.0, 5.0)), None, NAMES).cause == "not measurable"
+    assert judge(told(None, shut, (5.0, 3.0, 0.0)), None, NAMES).cause == "not measurable"
 
 
 def test_an_outlier_is_named() -> None:

@@ -63,7 +63,7 @@ def references() -> dict[str, Any]:
 def build(measured: Measured, source: Source, config: MeasureConfig, made: str) -> dict[str, Any]:
     """Return the report as JSON values; what is unknown is null."""
     told, seen = measured.classical, measured.agreement
-    verdict = judge(told.gate, told.reconstruction, seen, _names(measured))
+    verdict = judge(told, seen, _names(measured))
     graded = score(evidence(measured))
     frames = measured.footage.frames
     report: dict[str, Any] = {

@@ -10,12 +10,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from diorama.geometry.agreement import GRID, Agreement
-from diorama.geometry.gate import Gate
+from diorama.geometry.classical import Classical
 from diorama.geometry.sfm import Reconstruction
 
 __all__ = ["CAUSES", "Cause", "Verdict", "breaks", "judge", "mean_error"]
 
-Cause = Literal["consistent", "not measurable", "mixed scenes", "cut", "outlier", "no model", "breathes", "moves", "torn", "weak"]
+Cause = Literal["consistent", "not measurable", "dissolves", "mixed scenes", "cut", "outlier", "no model", "breathes", "moves", "torn", "weak"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 LOOSE_TIE = 0.3
@@ -25,6 +25,9 @@ BREATHES = 0.5
 LOW_REGION = 0.4
 SHORT_TRACKS = 3.5
 GOOD_TRACKS = 5.0
+STILL = 0.5  # share of far matches that stay in place where a camera stands still before a lasting scene
+FEW = 20.0
+DISSOLVED = 0.3  # of the points that neighbours share: what is left of them far apart
 BEHIND = 20.0  # pixels: a point behind a camera has no error worth a number, and counts as this
 GOOD_PIXELS = 0.006  # reprojection error as a share of the shorter side: 1.5 pixels of 256
 
@@ -46,17 +49,17 @@ class Verdict:
         return self.cause != "not measurable"
 
 
-def judge(gate: Gate, reconstruction: Reconstruction | None, agreement: Agreement | None, names: Sequence[str]) -> Verdict:
+def judge(classical: Classical, agreement: Agreement | None, names: Sequence[str]) -> Verdict:
     """Find the one cause that explains most.
 
     Args:
-        gate: Whether there is parallax.
-        reconstruction: None where the gate is closed.
-        agreement: None where the gate is closed.
+        classical: What two-view geometry and structure from motion say.
+        agreement: None where the gate is shut.
         names: What people call each of the frames that were looked at, such as ``"frame 37 (1.2 s)"``.
     """
-    if not gate.measurable or reconstruction is None or agreement is None:
-        return Verdict(cause="not measurable", sentence=f"Not measurable: {gate.cause}.", remarks=())
+    reconstruction = classical.reconstruction
+    if not classical.gate.measurable or reconstruction is None or agreement is None:
+        return _judge_shut(classical)
     remarks = _remarks(reconstruction, agreement)
     broken = breaks(agreement.ties)
     found = reconstruction.registered if reconstruction.failure is None else ()
@@ -79,6 +82,17 @@ def judge(gate: Gate, reconstruction: Reconstruction | None, agreement: Agreemen
     if reconstruction.failure is not None:
         return Verdict(cause="no model", sentence=f"No rigid world explains the clip: {reconstruction.failure}.", remarks=remarks)
     return _judge_world(reconstruction, agreement, names, remarks)
+
+
+def _judge_shut(classical: Classical) -> Verdict:
+    """Tell a camera that stands still from a scene in which nothing lasts long enough for its camera to be seen moving."""
+    gate, curve = classical.gate, classical.epipolar.curve
+    if len(curve) > 1 and gate.still < STILL:
+        near, far = curve[0], curve[-1]
+        if near.num_inliers >= FEW and far.num_inliers < DISSOLVED * near.num_inliers:
+            sentence = f"The scene dissolves: neighbouring frames share {near.num_inliers:.0f} points, and frames {far.distance} apart only"
+            return Verdict(cause="dissolves", sentence=f"{sentence} {far.num_inliers:.0f}, too few and too soon to see a camera move.", remarks=())
+    return Verdict(cause="not measurable", sentence=f"Not measurable: {gate.cause}.", remarks=())
 
 
 def _judge_world(reconstruction: Reconstruction, agreement: Agreement, names: Sequence[str], remarks: tuple[str, ...]) -> Verdict:
