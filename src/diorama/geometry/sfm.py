@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diorama.errors import InputError, MissingExtraError
+from diorama.geometry import sfm_worker
 from diorama.geometry.cameras import Cameras, Floats
 from diorama.geometry.matches import Features, normal_scale
 from diorama.geometry.sfm_worker import FOCAL_RATIO
@@ -68,7 +69,7 @@ class Reconstruction:
     registered: tuple[int, ...] = ()
     """Frames of the largest model, in order."""
     model_sizes: tuple[int, ...] = ()
-    """Registered frames of each model found, the largest first; one model is the sign of one world."""
+    """Registered frames of each model found, the largest first, leaving out those without frames of their own; one is the sign of one world."""
     world_to_camera: Floats = field(default_factory=lambda: np.zeros((0, 4, 4)))
     """``[R, 4, 4]`` of the registered frames."""
     focal: float = float("nan")
@@ -239,6 +240,7 @@ def _prepare(folder: Path, features: Sequence[Features], size: tuple[int, int], 
     options = {**asdict(config), "num_threads": threads}
     kept = {name: value for name, value in options.items() if name in ("overlap", "seed")}
     digest = hashlib.sha256(json.dumps([kept, normal.tolist(), counts.tolist()]).encode())
+    digest.update(Path(sfm_worker.__file__).read_bytes())  # stages of another version are not taken up
     digest.update(points.tobytes())
     digest.update(descriptors.tobytes())
     mark = folder / "fingerprint"

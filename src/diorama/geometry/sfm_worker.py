@@ -23,6 +23,9 @@ __all__ = ["main"]
 FOCAL_RATIO = (0.3, 8.0)
 """Believable focal lengths in longer sides: fields of view from 118 to 7 degrees."""
 
+MAX_ERROR, MIN_ANGLE = 4.0, 1.5
+"""Observations further from their point than this in pixels, and points under a smaller angle than this in degrees, are thrown out last."""
+
 
 def main(stage: str, folder: Path) -> None:
     """Run one stage.
@@ -100,11 +103,16 @@ def _map(colmap: Any, folder: Path, options: dict[str, Any]) -> None:
     found = list(colmap.incremental_mapping(str(folder / "matches.db"), str(folder), str(models), options=pipeline).values())
     mapped = time.monotonic()
     found.sort(key=lambda model: (model.num_reg_images(), model.num_points3D()), reverse=True)
+    if found:
+        # what a failed beginning left behind is no second world: that has frames of its own
+        largest = set(found[0].reg_image_ids())
+        found = [found[0], *(model for model in found[1:] if not set(model.reg_image_ids()) <= largest)]
     result: dict[str, Any] = {"sizes": np.array([model.num_reg_images() for model in found], dtype=np.int64), "map_seconds": mapped - begun}
     if found:
         adjustment = colmap.BundleAdjustmentOptions(refine_extra_params=True, print_summary=False)
         adjustment.ceres.solver_options.num_threads = num_threads
         colmap.bundle_adjustment(found[0], adjustment)
+        colmap.ObservationManager(found[0]).filter_all_points3D(MAX_ERROR, MIN_ANGLE)
         result["adjust_seconds"] = time.monotonic() - mapped
         found[0].update_point_3d_errors()
         result.update(_arrays(found[0]))
