@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -52,7 +53,8 @@ def compiled(*, fast: bool) -> Callable[[Kernel], Kernel]:
 
 
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process; a fork has none of its parent's."""
     return ThreadPoolExecutor(threads, thread_name_prefix="compiled")
 
 
@@ -70,6 +72,7 @@ def spread(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
         kernel(0, count, *arguments)
         return
     edges = [count * index // ranges for index in range(ranges + 1)]
-    tasks = [_pool(threads).submit(kernel, first, last, *arguments) for first, last in itertools.pairwise(edges)]
+    pool = _pool(threads, os.getpid())
+    tasks = [pool.submit(kernel, first, last, *arguments) for first, last in itertools.pairwise(edges)]
     for task in tasks:
         task.result()
