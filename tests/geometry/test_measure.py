@@ -55,6 +55,14 @@ def test_a_run_that_was_stopped_goes_on(measured: Measured, corner: Source, meas
     assert again.splat is not None
 
 
+def test_what_was_begun_is_reported_done(corner: Source, tmp_path: Path) -> None:
+    last: dict[str, tuple[int, int]] = {}
+    config = MeasureConfig(num_frames=9, nerf_steps=0, splat_steps=0)
+    measure(corner, tmp_path, config, lambda stage, done, total: last.update({stage: (done, total)}))
+    assert {"extract", "epipolar", "match", "map"} <= set(last)
+    assert all(done == total for done, total in last.values())
+
+
 def test_other_budgets_learn_again_and_keep_the_cameras(
     corner: Source, measured: Measured, measured_folder: Path, light: MeasureConfig, tmp_path: Path
 ) -> None:

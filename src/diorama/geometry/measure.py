@@ -157,7 +157,7 @@ def measure(source: Source, folder: Path, config: MeasureConfig | None = None, p
     config = config or MeasureConfig()
     stages = _Stages(folder, source, config, progress)
     footage = stages.run("frames", Footage, lambda report: _footage(source, config, report))
-    told = stages.run("classical", Classical, lambda _: _classical(footage, folder / "stages" / "sfm", config, progress))
+    told = stages.run("classical", Classical, lambda _: _classical(footage, folder / "stages" / "sfm", config, stages.report))
     seen, nerf, splat = None, None, None
     if told.gate.measurable:
         seen = stages.run("agreement", Agreement, lambda _: _agreement(footage, told))
@@ -176,6 +176,7 @@ class _Stages:
 
     def __init__(self, folder: Path, source: Source, config: MeasureConfig, progress: Progress | None) -> None:
         self.folder, self.progress = folder, progress
+        self.open: str | None = None
         self.seconds: dict[str, float] = {}
         settings = {"source": _mark(source), **to_dict(config)}
         mark = folder / "settings.json"
@@ -198,16 +199,28 @@ class _Stages:
         clock = self.folder / "stages" / f"{name}.seconds"
         if value is None:
             begun = time.monotonic()
-            value = compute(lambda done, total: self._report(name, done, total))
+            value = compute(lambda done, total: self.report(name, done, total))
+            self.close()
             write_text(clock, f"{time.monotonic() - begun:.3f}\n")
             keep(path, value)
         with contextlib.suppress(OSError, ValueError):
             self.seconds[name] = float(clock.read_text(encoding="utf-8"))
         return value
 
-    def _report(self, name: str, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(name, done, total)
+    def report(self, name: str, done: int, total: int) -> None:
+        """Pass progress on; a stage that cannot tell how far it is (0 of 1) is done when the next one begins."""
+        if self.progress is None:
+            return
+        if self.open is not None and self.open != name:
+            self.progress(self.open, 1, 1)
+        self.open = name if (done, total) == (0, 1) else None
+        self.progress(name, done, total)
+
+    def close(self) -> None:
+        """Report that what was begun is done."""
+        if self.open is not None and self.progress is not None:
+            self.progress(self.open, 1, 1)
+        self.open = None
 
 
 def _mark(source: Source) -> dict[str, Any]:
@@ -235,7 +248,7 @@ def _footage(source: Source, config: MeasureConfig, report: Callable[[int, int],
     return footage
 
 
-def _classical(footage: Footage, folder: Path, config: MeasureConfig, progress: Progress | None) -> Classical:
+def _classical(footage: Footage, folder: Path, config: MeasureConfig, progress: Progress) -> Classical:
     return classical(footage, folder, config=SfmConfig(time_limit=config.sfm_seconds, seed=config.seed), progress=progress)
 
 
