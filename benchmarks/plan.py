@@ -22,9 +22,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CASES: dict[str, dict[str, Any]] = {
     "default": {"size": (256, 256), "num_frames": 65},
-    "default-large": {"size": (512, 512), "num_frames": 33},
-    "wan": {"size": (320, 192), "num_frames": 33},
-    "wan-int8": {"size": (320, 192), "num_frames": 17},
+    "default-large": {"size": (512, 512), "num_frames": 25},
+    "wan": {"size": (320, 192), "num_frames": 17},
+    "wan-int8": {"size": (320, 192), "num_frames": 5},
 }
 GIB = 2**30
 

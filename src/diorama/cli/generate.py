@@ -23,9 +23,9 @@ from diorama.shapes import parse_size
 
 if TYPE_CHECKING:
     from diorama.media import Clip
-    from diorama.pipeline import Pipeline
+    from diorama.pipeline import Models, Pipeline
 
-__all__ = ["Input", "Output", "Rewriting", "Sampling", "Shape", "Shared", "make", "numbered"]
+__all__ = ["Input", "Memory", "Output", "Rewriting", "Sampling", "Shape", "Shared", "make", "numbered"]
 
 
 def _shown(metavar: str | None, hint: str = "", aliases: tuple[str, ...] = ()) -> Any:
@@ -82,6 +82,22 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Memory:
+    """How the model is read: what is merged into it, and what makes it fit (see ``diorama models plan``)."""
+
+    lora: Annotated[tuple[str, ...], _shown("FILE[:SCALE]"), tyro.conf.UseAppendAction] = ()
+    """Merge a LoRA, at a strength of 1 or SCALE; may be given several times."""
+    dtype: Annotated[Literal["bf16", "float32"] | None, _shown(None, "by model and device")] = None
+    """Number format of weights and products."""
+    quantise: Annotated[Literal["int8", "fp8"] | None, _shown(None, "none")] = None
+    """Keep the weights of linear layers in 8 bits."""
+    offload: Annotated[Literal["none", "model", "block"], _shown(None, "none")] = "none"
+    """What waits in the host's memory until it is used: every part but one, or the weights of the blocks too."""
+    tile: Annotated[int | None, _shown("PIXELS", "whole frames")] = None
+    """Decode in tiles of this side."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rewriting:
     """How the prompt is expanded."""
 
@@ -115,6 +131,8 @@ class Shared:
     """None for a mode that takes no file."""
     sampling: Sampling
     """How it is made."""
+    memory: Memory
+    """How the model is read."""
     rewriting: Rewriting | None
     """None for a mode that takes no prompt."""
     output: Output
@@ -163,7 +181,7 @@ def make(mode: str, given: Mapping[str, Any], options: Shared) -> None:
     from diorama.runtime import peak_memory, prepare_cpu
 
     prepare_cpu()
-    pipeline = Pipeline.load(sampling.model, sampling.device)
+    pipeline = Pipeline(_load(options))
     seed = secrets.randbelow(2**31) if sampling.seed is None else sampling.seed
     asked, (mode, given) = mode, _rewritten(pipeline, mode, given, options, seed)
     if mode != asked:
@@ -186,6 +204,20 @@ def make(mode: str, given: Mapping[str, Any], options: Shared) -> None:
         memory = peak_memory(pipeline.models.device) / 2**30
         print(f"{path}  seed {seed + i}  {clip.width}x{clip.height}, {clip.num_frames} frames  {seconds:.1f} s  peak memory {memory:.2f} GiB")
         _write_pictures(clip, path, options.output)
+
+
+def _load(options: Shared) -> Models:
+    """Read the model with what was typed, unless the request cannot fit."""
+    from diorama.interop.lora import parse_lora
+    from diorama.interop.settings import Settings
+    from diorama.pipeline.fitted import check_typed, load_fitted
+
+    memory, sampling = options.memory, options.sampling
+    settings = Settings(dtype=memory.dtype, quantise=memory.quantise, offload=memory.offload, tile=memory.tile)
+    loras = [parse_lora(text) for text in memory.lora]
+    if sampling.model is not None:
+        check_typed(sampling.model, options.typed(), settings, sampling.device)
+    return load_fitted(sampling.model, sampling.device, settings, loras)
 
 
 def _check_place(place: str, options: Shared, given: Mapping[str, Any]) -> None:

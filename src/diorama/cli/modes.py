@@ -216,10 +216,10 @@ def _options(mode: Mode) -> type[Any]:
     """Return a dataclass of what the command line of a mode takes."""
     import tyro
 
-    from diorama.cli.generate import Input, Output, Rewriting, Sampling, Shape
+    from diorama.cli.generate import Input, Memory, Output, Rewriting, Sampling, Shape
 
     fields = [(parameter.name, *_field(parameter)) for parameter in mode.parameters]
-    groups = {"shape": Shape, "input": Input, "sampling": Sampling, "rewriting": Rewriting, "output": Output}
+    groups = {"shape": Shape, "input": Input, "sampling": Sampling, "memory": Memory, "rewriting": Rewriting, "output": Output}
     if not any(parameter.is_file for parameter in mode.parameters):
         del groups["input"]
     if not any(parameter.name == "prompt" for parameter in mode.parameters):

@@ -20,6 +20,7 @@ from diorama.pipeline.load import Models
 from diorama.pipeline.picture import take_pictures
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import LatentState, blank
+from diorama.pipeline.tiles import tiles_of
 from diorama.text.states import TextStates
 from diorama.transformer.model import Transformer
 from diorama.transformer.text import TextCache
@@ -140,25 +141,26 @@ def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None
         order = torch.arange(-first, latent.shape[1]) % latent.shape[1]
         latent = latent[:, order.to(latent.device)]
     total = latent.shape[1] - first
+    config = models.autoencoder.config
+    space, time = config.stride.space, config.stride.time
+    alone = 0 if ring else 1  # the first latent frame of a clip is one frame, every other one is four
+    # One array from the start: a minute's pieces and their concatenation would take twice the memory.
+    frames = np.empty((alone + (total - alone) * time, latent.shape[2] * space, latent.shape[3] * space, 3), np.uint8)
+    tiles = list(tiles_of((latent.shape[2], latent.shape[3]), config, models.tile))
     if progress is not None:
-        progress("decode", 0, total)
-    frames: Pixels | None = None
-    done = 0
+        progress("decode", 0, len(tiles) * total)
     with models.autocast():
-        for i, video in enumerate(models.autoencoder.decode_stream(latent[None])):
-            if i < first:
-                continue
-            piece = from_tensor(video, fps).frames
-            if frames is None:
-                # One array from the start: a minute's pieces and their concatenation would take twice the memory.
-                later = models.autoencoder.config.stride.time
-                frames = np.empty((len(piece) + (total - 1) * later, *piece.shape[1:]), np.uint8)
-            frames[done : done + len(piece)] = piece
-            done += len(piece)
-            if progress is not None:
-                progress("decode", i - first + 1, total)
-    assert frames is not None
-    assert done == len(frames)
+        for number, tile in enumerate(tiles):
+            done = 0
+            for i, video in enumerate(models.autoencoder.decode_stream(latent[None, :, :, tile.rows, tile.columns])):
+                if i < first:
+                    continue
+                piece = from_tensor(video[:, :, :, tile.inner_rows, tile.inner_columns], fps).frames
+                frames[done : done + len(piece), tile.top : tile.top + piece.shape[1], tile.left : tile.left + piece.shape[2]] = piece
+                done += len(piece)
+                if progress is not None:
+                    progress("decode", number * total + i - first + 1, len(tiles) * total)
+            assert done == len(frames)
     return frames
 
 

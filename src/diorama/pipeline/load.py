@@ -55,6 +55,8 @@ class Models:
     """Options that the model was made for, where they are not those of ``Request``."""
     exact: bool = False
     """Whether everything is computed in float32; otherwise in bf16 where that is faster."""
+    tile: int | None = None
+    """Side in pixels of the tiles that are decoded one after another, to save memory; None decodes whole frames."""
     source: Path | None = None
     """The folder it was read from, if its text encoder and the like are still there alone."""
 

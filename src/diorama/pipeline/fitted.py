@@ -1,0 +1,128 @@
+"""Models read so that they fit: LoRAs merged, weights rounded, parts placed; and requests checked before anything is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diorama import runtime
+from diorama.interop.fit import fit_models, fit_text_encoder
+from diorama.interop.folder import defaults_of, fast_dtype, window_of
+from diorama.interop.lora import load_lora, merge_lora
+from diorama.interop.plan import Blueprint, Footprint, Work, check_fits, read_blueprint
+from diorama.interop.scheduler import SchedulerConfig, read_scheduler
+from diorama.interop.settings import Settings
+from diorama.pipeline.load import Models, load_models, model_folder
+from diorama.pipeline.request import Options, make_request
+from diorama.pipeline.tiles import tiles_of
+
+__all__ = ["check_request", "check_typed", "load_fitted", "memories", "typed_work"]
+
+
+def load_fitted(source: str | Path | None, device: str, settings: Settings, loras: Sequence[tuple[Path, float]] = ()) -> Models:
+    """Read a model and make it fit.
+
+    Args:
+        source: As for `load_models`.
+        device: As for `load_models`.
+        settings: Number formats, what waits on the host, tiles.
+        loras: Files and strengths, merged in this order into every transformer.
+
+    Raises:
+        CheckpointError: the model or a LoRA cannot be read, or they do not belong together.
+        InputError: the device is absent, or a setting does not fit the model.
+    """
+    if settings == Settings() and not loras:
+        return load_models(source, device)
+    where, dtype = runtime.choose_device(device), settings.torch_dtype
+    if dtype is None and _is_large(source):
+        dtype = fast_dtype(where)
+    models = load_models(source, "cpu", dtype)
+    next(tiles_of((1, 1), models.autoencoder.config, settings.tile))  # refused here rather than after minutes of sampling
+    transformers = [models.transformer] if models.transformer_2 is None else [models.transformer, models.transformer_2]
+    for path, scale in loras:
+        lora = load_lora(path)
+        for transformer in transformers:
+            merge_lora(transformer, lora, scale)
+    identity = models.hash
+    fit_models(transformers, models.autoencoder, settings, where)
+    text_encoder = fit_text_encoder(models.text_encoder, settings, where)
+    fitted = dataclasses.replace(models, device=where, text_encoder=text_encoder, tile=settings.tile)
+    if models.image_encoder is not None:
+        models.image_encoder.model.to(where)
+    # Rounded weights are others, but the model is the one that was read: clips record settings beside it.
+    fitted.__dict__["hash"] = identity
+    return fitted
+
+
+def _is_large(source: str | Path | None) -> bool:
+    folder = model_folder(source)
+    return not (folder / "text_encoder").is_dir() or not read_blueprint(folder).small
+
+
+def memories(device: str) -> tuple[int | None, int]:
+    """Return bytes of the card, None for a CPU, and free bytes of the host."""
+    where = runtime.choose_device(device)
+    card = int(torch.cuda.get_device_properties(where).total_memory) if where.type == "cuda" else None
+    return card, runtime.available_memory(torch.device("cpu"))
+
+
+def check_request(blueprint: Blueprint, work: Work, settings: Settings, device: str) -> Footprint:
+    """Refuse a request that cannot fit, before the model is read.
+
+    Args:
+        blueprint: The model.
+        work: The request.
+        settings: How the model will be read.
+        device: As for `load_models`.
+
+    Raises:
+        TooLargeError: it does not fit; the message names settings that would.
+    """
+    card, host = memories(device)
+    return check_fits(blueprint, work, settings, card=card, host=host)
+
+
+def typed_work(blueprint: Blueprint, typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> Work:
+    """Return what a request asks for.
+
+    Args:
+        blueprint: The model.
+        typed: Keywords of ``Options``; those that decide over memory are read.
+        defaults: Options that the model was made for.
+
+    Raises:
+        InputError: a value is off the model's grid.
+    """
+    stride, patch = blueprint.autoencoder.stride, blueprint.transformer.patch_size
+    whole = dataclasses.replace(stride, time=stride.time * patch[0], space=stride.space * patch[1])
+    request = make_request("", {name: value for name, value in typed.items() if name in Options.__annotations__}, whole, defaults)
+    return Work(width=request.width, height=request.height, num_frames=request.num_frames, guided=request.guidance_scale != 1, window=request.window)
+
+
+def check_typed(source: str | Path, typed: Mapping[str, Any], settings: Settings, device: str) -> None:
+    """Refuse what was typed if it cannot fit, as far as the configs of a model folder tell; other sources are checked when they are read.
+
+    Args:
+        source: A model folder.
+        typed: Keywords of ``Options``.
+        settings: How the model will be read.
+        device: As for `load_models`.
+
+    Raises:
+        TooLargeError: it does not fit; the message names settings that would.
+        InputError: a value is off the model's grid.
+    """
+    folder = Path(source)
+    if not all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder")):
+        return
+    blueprint, place = read_blueprint(folder), folder / "scheduler" / "scheduler_config.json"
+    trained = None if blueprint.small else window_of(blueprint.autoencoder)
+    scheduler = read_scheduler(place, window=trained) if place.is_file() else SchedulerConfig()
+    defaults = {} if blueprint.small else defaults_of(blueprint.transformer, blueprint.autoencoder, scheduler, experts=blueprint.experts > 1)
+    work = typed_work(blueprint, typed, defaults)
+    check_request(blueprint, dataclasses.replace(work, window=work.window or scheduler.window), settings, device)
