@@ -176,7 +176,7 @@ def show_orbits(bench: Bench) -> None:
 
 
 def show_real(bench: Bench) -> None:
-    rows = [(name, bench.row(f"real-{name}", lambda name=name: bench.real(name))) for name in (*REAL, *STATIC)]
+    rows = [(name, bench.row(f"real-{name}", lambda name=name: bench.real(name), whole=True)) for name in (*REAL, *STATIC)]
     print(table(HEAD, [line(name, row) for name, row in rows]))
     print("\n".join(f"{name}: {row['sentence']}" for name, row in rows))
 
