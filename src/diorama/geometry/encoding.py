@@ -31,11 +31,11 @@ PRIMES = (1, 2654435761, 805459861)
 class EncodingConfig:
     """Size of the grid."""
 
-    levels: int = 8
+    levels: int = 6
     """Resolutions, at least 1."""
     coarsest: int = 16
     """Vertices along a side of the first level, at least 2."""
-    finest: int = 1024
+    finest: int = 768
     """Vertices along a side of the last level, at least ``coarsest``."""
     log2_rows: int = 17
     """Rows of a level's table at most, as a power of two, 4 to 24."""

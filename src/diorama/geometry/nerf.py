@@ -42,13 +42,13 @@ class NerfConfig:
 
     field: FieldConfig = field(default_factory=FieldConfig)
     """Its size."""
-    steps: int = 3000
+    steps: int = 2000
     """Steps of the optimiser at most, at least 1."""
     seconds: float = 100.0
     """Wall clock that training may take, above 0; whichever comes first ends it, and the learning rate falls towards it."""
     rays: int = 2048
     """Rays of a step, at least 1."""
-    intervals: int = 24
+    intervals: int = 16
     """Places looked at along a ray, at least 2."""
     learning_rate: float = 2e-2
     """Of the grid at first; a tenth of it at the end."""
@@ -203,7 +203,7 @@ def render(field: Field, occupancy: Occupancy, cameras: Cameras, config: NerfCon
     if not colors:
         return np.zeros((0, *size, 3), np.uint8), np.zeros((0, *size))
     frames = torch.stack(colors).mul_(255).round_().clamp_(0, 255).byte()
-    return frames.cpu().numpy(), torch.stack(depths).double().cpu().numpy()
+    return frames.cpu().numpy(), torch.stack(depths).cpu().double().numpy()
 
 
 def _show(field: Field, occupancy: Occupancy, rays: Rays, config: NerfConfig) -> tuple[Tensor, Tensor]:

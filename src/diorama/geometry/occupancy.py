@@ -20,8 +20,7 @@ __all__ = ["Occupancy", "Samples", "march", "march_plain"]
 _BINS = 128
 _SIDE = 128
 _EVENLY = 0.2
-_VEIL = 0.3
-_REVISED = 0.8
+_VEIL = 0.5
 _FADED = 0.97
 _FIRST = 0.1
 
@@ -39,7 +38,7 @@ class Samples:
 
 
 class Occupancy:
-    """The highest recent density in every cell of the unit cube, which says where the next samples go.
+    """The mean of the recent densities in every cell of the unit cube, which says where the next samples go.
 
     Args:
         space: What the cube covers.
@@ -62,10 +61,8 @@ class Occupancy:
         return march(rays, shifts.to(self.density.device), self.space, _VEIL * self.density)
 
     def note(self, points: Tensor, density: Tensor) -> None:
-        """Remember densities ``[N]`` met at points ``[N, 3]`` of the unit cube."""
-        cells = _cells(points)
-        self.density[cells] = _REVISED * self.density[cells]
-        self.density.scatter_reduce_(0, cells, density, "amax")
+        """Mix densities ``[N]`` met at points ``[N, 3]`` of the unit cube into what is remembered there."""
+        self.density.scatter_reduce_(0, _cells(points), density, "mean", include_self=True)
 
     def fade(self) -> None:
         """Forget a little, so that what is no longer found disappears."""

@@ -47,7 +47,7 @@ class Space:
             middle = centers.mean(0) + 2 * spread * forward
             return Space(center=_triple(middle), radius=2 * spread, near=0.1 * spread, knee=4 * spread)
         middle = np.median(seen, axis=0)
-        radius = float(np.quantile(np.abs(seen - middle).max(1), 0.85))
+        radius = float(np.quantile(np.abs(seen - middle).max(1), 0.5))
         near, knee = np.quantile(depths[inside], [0.01, 0.95])
         near = 0.8 * float(near)
         return Space(center=_triple(middle), radius=max(radius, 1e-6 * float(knee)), near=near, knee=max(float(knee), 1.5 * near))
@@ -114,12 +114,10 @@ def camera_rays(cameras: Cameras, frames: Tensor, rows: Tensor, columns: Tensor)
     Returns:
         R rays on the device of ``frames``.
     """
-    back = torch.from_numpy(np.linalg.inv(cameras.intrinsics)).to(frames.device)[frames]
-    rotations = torch.from_numpy(cameras.world_to_camera[:, :3, :3]).to(frames.device)[frames]
-    pixels = torch.stack([columns + 0.5, rows + 0.5, torch.ones_like(rows, dtype=torch.float64)], -1).to(back.dtype)
-    directions = torch.einsum("rji,rjk,rk->ri", rotations, back, pixels)
-    origins = torch.from_numpy(cameras.centers).to(frames.device)[frames]
-    return Rays(origins=origins.float(), directions=directions.float())
+    turned = np.swapaxes(cameras.world_to_camera[:, :3, :3], 1, 2) @ np.linalg.inv(cameras.intrinsics)
+    back, centers = (torch.from_numpy(table).float().to(frames.device)[frames] for table in (turned, cameras.centers))
+    pixels = torch.stack([columns + 0.5, rows + 0.5, torch.ones_like(rows)], -1)
+    return Rays(origins=centers, directions=(back * pixels[:, None]).sum(-1))
 
 
 class Pixels:
