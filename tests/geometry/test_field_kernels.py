@@ -44,7 +44,7 @@ def test_march_fills_its_own_rays_only() -> None:
     density = CHANCE.random(8**3, dtype=np.float32)
     edges, points, lengths = np.full((10, 6), 7, np.float32), np.full((10, 6, 3), 7, np.float32), np.full((10, 5), 7, np.float32)
     lines = field_kernels.Lines(origins, directions, shifts)
-    ground = field_kernels.Ground(density, 8, borders, space, 0.1)
+    ground = field_kernels.Ground(density, 8, borders, space, 0.5, 0.1)
     field_kernels.march(2, 5, lines, ground, field_kernels.Found(edges, points, lengths))
     others = [0, 1, 5, 6, 7, 8, 9]
     for array in (edges, points, lengths):

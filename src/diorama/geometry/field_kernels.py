@@ -124,6 +124,8 @@ class Ground(NamedTuple):
     """float32 [B + 1], depths of the borders between bins."""
     space: Array
     """float32 [6]: centre, 1 / radius, near, knee."""
+    veil: float
+    """What densities are multiplied by."""
     evenly: float
     """Share of the intervals that is spread evenly."""
 
@@ -178,7 +180,7 @@ def march(first, last, lines, ground, found):  # type: ignore[no-untyped-def]
     borders, side = ground.borders, ground.side
     bins, slots = borders.shape[0] - 1, lines.shifts.shape[1]
     near, reach = ground.space[4], ground.space[5] - ground.space[4]
-    evenly = np.float32(ground.evenly)
+    evenly, veil = np.float32(ground.evenly), np.float32(ground.veil)
     weights = np.zeros(bins + 2, np.float32)
     place = np.empty(3, np.float32)
     for ray in range(first, last):
@@ -188,7 +190,7 @@ def march(first, last, lines, ground, found):  # type: ignore[no-untyped-def]
         for i in range(bins):
             _place(lines, ray, _HALF * (borders[i] + borders[i + 1]), ground.space, place)
             a, b, c = min(np.int64(place[0] * side), side - 1), min(np.int64(place[1] * side), side - 1), min(np.int64(place[2] * side), side - 1)
-            passed = ground.density[(c * side + b) * side + a] * (borders[i + 1] - borders[i]) * speed
+            passed = veil * ground.density[(c * side + b) * side + a] * (borders[i + 1] - borders[i]) * speed
             rest = light * np.float32(math.exp(-passed))
             weights[i + 1] = light - rest
             light = rest

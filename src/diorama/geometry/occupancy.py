@@ -20,7 +20,7 @@ __all__ = ["Occupancy", "Samples", "march", "march_plain"]
 _BINS = 128
 _SIDE = 128
 _EVENLY = 0.2
-_VEIL = 0.5
+_VEIL = 0.5  # light passes a cell more easily than remembered: its surface may fill only a part of it
 _FADED = 0.97
 _FIRST = 0.1
 
@@ -58,7 +58,7 @@ class Occupancy:
             generator: On the CPU; shifts the edges at random. None: always the same edges.
         """
         shifts = torch.full((len(rays), count + 1), 0.5) if generator is None else torch.rand(len(rays), count + 1, generator=generator)
-        return march(rays, shifts.to(self.density.device), self.space, _VEIL * self.density)
+        return march(rays, shifts.to(self.density.device), self.space, self.density)
 
     def note(self, points: Tensor, density: Tensor) -> None:
         """Mix densities ``[N]`` met at points ``[N, 3]`` of the unit cube into what is remembered there."""
@@ -84,7 +84,7 @@ def march(rays: Rays, shifts: Tensor, space: Space, density: Tensor) -> Samples:
     borders = space.depth(torch.linspace(0, 1, _BINS + 1)).numpy()
     numbers = torch.tensor([*space.center, 1 / space.radius, space.near, space.knee]).numpy()
     lines = field_kernels.Lines(rays.origins.contiguous().numpy(), rays.directions.contiguous().numpy(), shifts.contiguous().numpy())
-    ground = field_kernels.Ground(density.numpy(), _SIDE, borders, numbers, _EVENLY)
+    ground = field_kernels.Ground(density.numpy(), _SIDE, borders, numbers, _VEIL, _EVENLY)
     found = field_kernels.Found(edges.numpy(), points.numpy(), lengths.numpy())
     spread(field_kernels.march, len(rays), lines, ground, found)
     return Samples(edges=edges, points=points, lengths=lengths)
@@ -101,7 +101,7 @@ def march_plain(rays: Rays, shifts: Tensor, space: Space, density: Tensor) -> Sa
     """
     borders = space.depth(torch.linspace(0, 1, _BINS + 1, device=density.device))
     speed = rays.directions.norm(dim=-1, keepdim=True) / space.radius
-    passed = density[_cells(_places(rays, space, 0.5 * (borders[1:] + borders[:-1])))] * (borders[1:] - borders[:-1]) * speed
+    passed = _VEIL * density[_cells(_places(rays, space, 0.5 * (borders[1:] + borders[:-1])))] * (borders[1:] - borders[:-1]) * speed
     light = torch.exp(-F.pad(passed.cumsum(-1), (1, 0)))
     weights = F.pad(light[:, :-1] - light[:, 1:], (1, 1))
     # a surface just behind a bin's border belongs to its neighbour too
