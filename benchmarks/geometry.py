@@ -30,7 +30,7 @@ from diorama.geometry.controls import CONTROLS, bent, negatives
 from diorama.geometry.frames import read_footage
 from diorama.geometry.measure import MeasureConfig, Source, measure
 from diorama.geometry.report import write_report
-from diorama.media import Pixels, place
+from diorama.media import Pixels, place, read_clip
 from diorama.runtime import prepare_cpu
 
 ORBITS = (5_000_084, 5_000_085, 5_000_183, 5_000_185)
@@ -41,8 +41,8 @@ STATIC = {"dog": "sam2__01_dog.mp4", "stream": "interactive-examples__stream-of-
 PROMPTS = Path(__file__).with_name("geometry_prompts.txt")
 WORLDS = (5_000_084, 5_000_183, 5_000_151, 5_000_073, 5_000_169)
 """Seeds of the worlds whose captions ``geometry_prompts.txt`` holds, line by line: still, on floors with corners to follow."""
-PART, SIDE = 45, 256
-"""Frames of a real clip, and their shorter side, where it is compared with itself coded or broken: 1 + 4 k frames for the autoencoder."""
+PART, SIDE, NATIVE = 45, 256, 177
+"""Frames of a real clip, and their shorter side, where it is compared with itself coded or broken: and frames that the autoencoder is given."""
 
 
 class Bench:
@@ -51,7 +51,9 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.out, self.videos = options.out, options.videos
         steps = 0 if options.quick else options.steps
-        self.config = MeasureConfig(num_frames=options.frames, nerf_steps=steps, splat_steps=steps, nerf_seconds=900, splat_seconds=900)
+        self.config = MeasureConfig(
+            num_frames=options.frames, nerf_steps=steps, splat_steps=steps, nerf_seconds=options.seconds, splat_seconds=options.seconds
+        )
         self.seeds, self.prompts = options.seeds, options.prompts
 
     @cache  # noqa: B019
@@ -92,6 +94,11 @@ class Bench:
         scale = SIDE / min(width, height)
         return place(frames, (16 * round(scale * width / 16), 16 * round(scale * height / 16)))[0]
 
+    def native(self, name: str) -> Pixels:
+        """A real clip's beginning with every frame, at the same size: what an autoencoder is made for."""
+        height, width = self.part(name).shape[1:3]
+        return read_clip(self.videos / REAL[name], max_frames=NATIVE, size=(width, height)).frames
+
     def coded(self, frames: Pixels) -> Pixels:
         """Frames through the packaged autoencoder and back."""
         from diorama.evaluation.geometry import coded
@@ -114,7 +121,7 @@ def positives(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in REAL:
         yield (
             f"{name}, coded",
-            bench.row(f"coded-{name}", lambda name=name: Source(name=f"{name}, coded", frames=bench.coded(bench.part(name))), whole=True),
+            bench.row(f"coded-{name}", lambda name=name: Source(name=f"{name}, coded", frames=bench.coded(bench.native(name))), whole=True),
         )
     seed = ORBITS[0]
     frames = lambda: bench.coded(bench.orbit(seed).frames)  # noqa: E731
@@ -130,13 +137,11 @@ def controls(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
     for clip, (frames, other) in clips.items():
         for control in CONTROLS:
             name = f"{control}-{clip}".replace(" ", "-")
-            yield (
-                f"{control} ({clip})",
-                bench.row(
-                    name,
-                    lambda control=control, name=name, frames=frames, other=other: Source(name=name, frames=negatives(frames(), other())[control]),
-                ),
-            )
+
+            def broken(control: str = control, name: str = name, frames: Any = frames, other: Any = other) -> Source:
+                return Source(name=name, frames=negatives(frames(), other())[control])
+
+            yield f"{control} ({clip})", bench.row(name, broken, whole=clip in REAL)
         yield (
             f"bent ({clip})",
             bench.row(f"bent-{clip}", lambda clip=clip, frames=frames: Source(name=f"bent {clip}", frames=bent(frames())), whole=clip in REAL),
@@ -223,7 +228,7 @@ def write_references(bench: Bench) -> None:
     """Write the rows that every report shows beside its own."""
     orbit = bench.row(f"orbit-{ORBITS[0]}", lambda: bench.orbit(ORBITS[0]))
     real = bench.row("part-monster", lambda: Source(name="monster", frames=bench.part("monster")), whole=True)
-    coded = bench.row("coded-monster", lambda: Source(name="monster, coded", frames=bench.coded(bench.part("monster"))), whole=True)
+    coded = bench.row("coded-monster", lambda: Source(name="monster, coded", frames=bench.coded(bench.native("monster"))), whole=True)
     bad = dict(controls(bench))
     rows = [
         {**orbit, "name": "rendered world, known cameras", "kind": "positive"},
@@ -252,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=len(WORLDS), help="of the study")
     parser.add_argument("--frames", type=int, default=48)
-    parser.add_argument("--steps", type=int, default=2000, help="of NeRF and of splatting, each within 15 minutes")
+    parser.add_argument("--steps", type=int, default=2000, help="of NeRF and of splatting")
+    parser.add_argument("--seconds", type=float, default=150.0, help="for each of them at most")
     parser.add_argument("--quick", action="store_true", help="leave NeRF and splats out")
     parser.add_argument("--references", action="store_true")
     options = parser.parse_args(arguments)

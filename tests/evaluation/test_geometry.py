@@ -126,6 +126,6 @@ def test_a_run_stops_and_goes_on(tmp_path: Path) -> None:
 def test_own_references_are_a_world_the_coded_clip_and_every_control(tmp_path: Path) -> None:
     pytest.importorskip("mujoco", reason="MuJoCo is not installed")
     frames = np.random.default_rng(1).integers(0, 255, (3, 16, 16, 3)).astype(np.uint8)
-    rows = reference_rows(frames, lambda given: given, tmp_path, MeasureConfig(num_frames=3, nerf_steps=0, splat_steps=0))
+    rows = reference_rows(frames, lambda: frames, tmp_path, MeasureConfig(num_frames=3, nerf_steps=0, splat_steps=0))
     assert [row["kind"] for row in rows] == ["positive"] * 2 + ["negative"] * len(CONTROLS)
     assert all(row["score"] == 0.0 for row in rows[2:])

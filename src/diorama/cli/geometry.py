@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluateGeometry", "Geometry", "evaluate", "run"]
 
+CODED_FRAMES = 177
+"""Frames of a clip that go through the autoencoder for its reference row."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
@@ -120,12 +123,17 @@ def run(arguments: Sequence[str]) -> None:
 
 def _own_references(frames: Pixels, options: Geometry, config: MeasureConfig, progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
     from diorama.evaluation.geometry import coded, reference_rows
+    from diorama.media import probe, read_clip
     from diorama.pipeline import Pipeline
     from diorama.runtime import autocast
 
     models = Pipeline.load(None, options.device).models
 
-    def code(given: Pixels) -> Pixels:
+    def code() -> Pixels:
+        info = probe(options.clip)
+        scale = min(1.0, options.size / min(info.width, info.height))
+        size = round(info.width * scale), round(info.height * scale)
+        given = read_clip(options.clip, start=options.start, max_frames=CODED_FRAMES, size=size).frames
         with autocast(models.device):
             return coded(given, lambda video: models.autoencoder.encode(video.to(models.device)), models.autoencoder.decode)
 

@@ -100,7 +100,7 @@ def coded(frames: Pixels, encode: Callable[[Tensor], Tensor], decode: Callable[[
 
 def reference_rows(
     frames: Pixels,
-    code: Callable[[Pixels], Pixels],
+    code: Callable[[], Pixels],
     folder: Path,
     config: MeasureConfig,
     progress: Callable[[str, int, int], None] | None = None,
@@ -109,7 +109,8 @@ def reference_rows(
 
     Args:
         frames: ``[T, H, W, 3]`` uint8, those that the report looks at.
-        code: Frames through an autoencoder and back, see ``coded``.
+        code: Returns the clip through an autoencoder and back, see ``coded``: with every frame, for frames far apart in time are not what one
+            is made for.
         folder: Keeps each measurement; an interrupted run goes on.
         config: As for the clip.
         progress: Called with ``"references"``, done and in all.
@@ -120,7 +121,7 @@ def reference_rows(
     world = world_source(still_world(num_frames=len(frames)), "rendered world, known cameras")
     cases: list[tuple[str, str, Callable[[], Source]]] = [
         ("rendered", "positive", lambda: world),
-        ("coded", "positive", lambda: Source(name="this clip through the autoencoder", frames=code(frames))),
+        ("coded", "positive", lambda: Source(name="this clip through the autoencoder", frames=code())),
     ]
     assert world.frames is not None
     for name, made in negatives(frames, world.frames).items():
