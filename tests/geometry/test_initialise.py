@@ -59,8 +59,9 @@ def test_guesses_are_where_no_point_is_seen_beside_points_and_behind_them() -> N
     assert len(guesses) == 300
     assert guesses[:, 2].min() >= 1.9 - 1e-6
     assert near * 2 < guesses[:, 2].max() <= far + 1e-4
-    # the points are 1.9 to 2.1 away, and most guesses with them
-    assert 0.6 < (guesses[:, 2] < 2.1).mean() < 0.9
+    # the points are 1.9 to 2.1 away and half of the guesses with them; a quarter is the sky
+    assert 0.4 < (guesses[:, 2] < 2.1).mean() < 0.65
+    assert 0.15 < (guesses[:, 2] > 0.999 * far).mean() < 0.35
     pixels, _ = project(guesses, scene.cameras)
     # the points cover the left part of every frame, so a guess is on the right of at least one
     assert (pixels[..., 0].max(0) > 28).all()

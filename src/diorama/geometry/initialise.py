@@ -16,12 +16,13 @@ __all__ = ["distances", "initialise"]
 
 _CELL = 16
 """Pixels: a cell of this size in which no point is seen is empty, as sky and plain walls are."""
-_FAR = 10.0
+_FAR = 30.0
 """Distance of the sky, in units of the distance that most points are within."""
 _OPACITY = 0.1
 _NEIGHBOURS = 3
-_BESIDE = 0.7
-"""Share of the guesses that take the depth of a point seen beside them: the middle of a plain thing whose edges have points."""
+_BESIDE, _SKY = 0.5, 0.25
+"""Shares of the guesses that take the depth of a point seen beside them, as in the middle of a plain thing whose edges have points, and that
+are as far as the sky."""
 
 
 def initialise(capture: Capture, *, max_points: int, guesses: int, generator: torch.Generator) -> Gaussians:
@@ -31,7 +32,7 @@ def initialise(capture: Capture, *, max_points: int, guesses: int, generator: to
         capture: Frames to learn from, none held out.
         max_points: If there are more points than this, so many are drawn.
         guesses: How many Gaussians to place on rays through empty cells, or anywhere if no cell is empty; never through what a mask leaves out.
-            Most take the depth of a point seen beside them, the others are farther than most points, evenly in inverse distance.
+            Some take the depth of a point seen beside them, some are as far as the sky, and the rest is between, evenly in inverse distance.
         generator: A generator on the CPU.
     """
     count = len(capture.points)
@@ -82,7 +83,7 @@ def _empty(capture: Capture) -> Bools:
         empty[frame, y, x] = False
     if capture.masks is not None:
         padded = np.pad(capture.masks, ((0, 0), (0, rows * _CELL - cameras.height), (0, columns * _CELL - cameras.width)), constant_values=True)
-        rigid = padded.reshape(len(cameras), rows, _CELL, columns, _CELL).all((2, 4))
+        rigid: Bools = np.asarray(padded.reshape(len(cameras), rows, _CELL, columns, _CELL).all((2, 4)), dtype=np.bool_)
         empty = empty & rigid if (empty & rigid).any() else rigid
     return empty if empty.any() else np.ones_like(empty)
 
@@ -96,11 +97,13 @@ def _draw(cells: Bools, count: int, generator: torch.Generator) -> tuple[np.ndar
 
 
 def _depths(capture: Capture, frames: np.ndarray, pixels: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """Draw a depth for each place: for a share that of one of the points seen nearest to it, else beyond the typical depth."""
+    """Draw a depth for each place: that of one of the points seen nearest to it, the sky's, or one between the typical depth and the sky."""
     near, far = distances(capture)
     even = torch.rand(len(frames), generator=generator).double().numpy()
     depth: np.ndarray = 1 / (1 / far + even * (1 / near - 1 / far))
-    beside = torch.rand(len(frames), generator=generator).numpy() < _BESIDE
+    kind = torch.rand(len(frames), generator=generator).numpy()
+    beside = kind < _BESIDE
+    depth[kind >= 1 - _SKY] = far
     pick = torch.randint(_NEIGHBOURS, (len(frames),), generator=generator).numpy()
     for frame in np.unique(frames[beside]):
         seen, ahead = (values[0] for values in project(capture.points, capture.cameras.select([frame])))

@@ -47,7 +47,7 @@ class SplatConfig:
     """Training steps at most."""
     seconds: float = 90.0
     """Wall-clock seconds of training at most. Rates and sizes follow whichever of the two runs out first."""
-    max_gaussians: int = 12_000
+    max_gaussians: int = 15_000
     """The number the cloud grows to."""
     guesses: int = 3000
     """Gaussians to begin with where no point is seen, such as the sky."""
