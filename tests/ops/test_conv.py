@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diorama.ops.conv import CausalConv3d, TimeCache
+from diorama.ops import conv as conv_room
+from diorama.ops.conv import CausalConv3d, TimeCache, conv_by_frames, lay_out
 
 
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (3, 1, 1), (1, 1, 1)])
@@ -42,3 +43,43 @@ def test_tails_are_values() -> None:
     first, second = conv(x[:, :, 2:], TimeCache(start.tails)), conv(x[:, :, 2:], TimeCache(start.tails))
     assert torch.equal(first, second)
     assert all(torch.equal(a, b) for a, b in zip(before, start.tails, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 5, 4), (2, 8, 6, 3, 7)])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (3, 1, 1)])
+def test_by_frames_is_the_convolution(shape: tuple[int, ...], kernel: tuple[int, int, int]) -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(*shape[:2], shape[2] + kernel[0] - 1, *shape[3:], generator=g).double().requires_grad_()
+    weight, bias = torch.randn(5, shape[1], *kernel, generator=g).double().requires_grad_(), torch.randn(5, generator=g).double()
+    plain = torch.nn.functional.conv3d(x, weight, bias, padding=(0, kernel[1] // 2, kernel[2] // 2))
+    fast = conv_by_frames(x, weight, bias)
+    torch.testing.assert_close(fast, plain)
+    for a, b in zip(torch.autograd.grad(fast.sum(), (x, weight)), torch.autograd.grad(plain.sum(), (x, weight)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_laid_out_network_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.ModuleList([CausalConv3d(4, 6, (3, 3, 3)), CausalConv3d(6, 2, (3, 1, 1))])
+    values = {name: value.clone() for name, value in net.state_dict().items()}
+    x = torch.randn(1, 4, 5, 6, 6)
+    calls = []
+    monkeypatch.setattr(conv_room, "conv_by_frames", lambda *given: calls.append(given) or conv_by_frames(*given))
+
+    def run() -> torch.Tensor:
+        caches = [TimeCache(), TimeCache()]
+        first = net[1](net[0](x[:, :, :1], caches[0]), caches[1])
+        caches = [TimeCache(cache.tails) for cache in caches]
+        return torch.cat([first, net[1](net[0](x[:, :, 1:], caches[0]), caches[1])], dim=2)
+
+    with torch.no_grad():
+        plain = run()
+        assert not calls
+        lay_out(net)
+        assert all(torch.equal(value, values[name]) for name, value in net.state_dict().items())
+        torch.testing.assert_close(run(), plain, atol=1e-5, rtol=1e-5)
+        assert len(calls) == 2, "the first layer, in both chunks"
+        assert calls[0][1].shape[2] == 1, "one frame alone needs one tap of three"
+    net[0](x).sum().backward()
+    assert len(calls) == 2, "not where a gradient is wanted"
+    assert net[0].weight.grad is not None

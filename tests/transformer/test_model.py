@@ -245,3 +245,25 @@ def test_a_model_in_half_precision_keeps_time_fine(tmp_path):
     with torch.no_grad():
         mapped.scale_shift_table.fill_(9.0)  # a private copy: the file stays as it is
     assert torch.equal(Transformer.load(tmp_path / "t").scale_shift_table, net.scale_shift_table)
+
+
+def test_rotations_are_kept_between_steps_and_not_between_shapes():
+    net, (states, _, _) = model(WAN), texts(1)
+    with torch.inference_mode():
+        text = net.encode_text(states)
+        packs = [net.pack([torch.randn(3, n, 4, 4, generator=torch.Generator().manual_seed(n))], [0.5]) for n in (1, 2, 1)]
+        apart = [model(WAN)(one, text) for one in packs]
+        assert all(torch.equal(net(one, text), other) for one, other in zip(packs, apart, strict=True))
+    got = net(packs[0].replace(packs[0].tokens.clone(), packs[0].times.clone()), net.encode_text(states))
+    got.sum().backward()  # what was kept while sampling is not used for training
+    assert net.proj_out.weight.grad is not None
+
+
+def test_compiled_blocks_are_the_same():
+    net, (states, _, _) = model(WAN), texts(1)
+    with torch.no_grad():
+        text = net.encode_text(states)
+        clips = net.pack([torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1))], [0.5])
+        plain = net(clips, text)
+        net.compile_blocks(backend="eager")
+        torch.testing.assert_close(net(clips, text), plain, atol=1e-6, rtol=1e-5)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diorama.ops.conv import CausalConv3d, TimeCache
 from diorama.ops.norm import ChannelNorm
 
-__all__ = ["Attention", "Down", "MidBlock", "ResidualBlock", "Up", "average_down", "duplicate_up", "patchify", "unpatchify"]
+__all__ = ["Attention", "Down", "MidBlock", "ResidualBlock", "Up", "activated", "average_down", "duplicate_up", "patchify", "unpatchify"]
 
 
 class ResidualBlock(nn.Module):
@@ -43,12 +43,19 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: TimeCache | None = None) -> Tensor:
         """Map ``[B, in_channels, T, H, W]`` to ``[B, out_channels, T, H, W]``."""
-        h = self.conv1(F.silu(self.norm1(x)), cache)
+        h = self.conv1(activated(self.norm1(x)), cache)
         if hasattr(self, "time_conv"):
             h = self.time_conv(h, cache)
-        h = self.conv2(F.silu(self.norm2(h)), cache)
+        h = self.conv2(activated(self.norm2(h)), cache)
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
-        return shortcut + h  # type: ignore[no-any-return]
+        if torch.is_grad_enabled() or h.dtype != shortcut.dtype:
+            return shortcut + h  # type: ignore[no-any-return]
+        return h.add_(shortcut)  # type: ignore[no-any-return]
+
+
+def activated(x: Tensor) -> Tensor:
+    """Return SiLU of a tensor that nothing else holds, in its own memory where no gradient is wanted."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class Attention(nn.Module):

@@ -20,7 +20,7 @@ from diorama.autoencoder.decoder import Decoder
 from diorama.autoencoder.encoder import Encoder
 from diorama.checkpoint import Weights, fill, open_weights, save_folder
 from diorama.errors import CheckpointError, InputError
-from diorama.ops.conv import CausalConv3d, TimeCache
+from diorama.ops.conv import CausalConv3d, TimeCache, lay_out
 
 __all__ = ["Autoencoder", "Tails"]
 
@@ -192,6 +192,7 @@ class Autoencoder(nn.Module):
         with torch.device("meta"):
             model = cls(config)
         fill(model, weights, lambda _, stored: dtype or stored, mapped=mapped)
+        lay_out(model)
         return model.eval().requires_grad_(False)
 
     def _encode(self, video: Tensor, cache: TimeCache, *, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -6,13 +6,14 @@ one chunk leaves are passed to the next, and no module keeps any state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CausalConv3d", "TimeCache"]
+__all__ = ["CausalConv3d", "TimeCache", "conv_by_frames", "lay_out"]
 
 
 class TimeCache:
@@ -62,6 +63,58 @@ class CausalConv3d(nn.Conv3d):
             ``[B, out_channels, T, H, W]``.
         """
         reach = self.kernel_size[0] - 1
-        if reach:
-            x = _pad_time(x, reach) if cache is None else cache.join(x, reach)
-        return super().forward(x)
+        if not reach:
+            return super().forward(x)
+        alone = x.shape[2] == 1 and (cache is None or cache.first)
+        joined = _pad_time(x, reach) if cache is None else cache.join(x, reach)
+        if not self._goes_by_frames(x):
+            return super().forward(joined)
+        if alone:  # the frames before it are zeros
+            return conv_by_frames(x, self.weight[:, :, -1:], self.bias)
+        return conv_by_frames(joined, self.weight, self.bias)
+
+    def _goes_by_frames(self, x: Tensor) -> bool:
+        plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+        return plain and self.weight.stride() == _by_frames_stride(self)
+
+
+def lay_out(module: nn.Module) -> None:
+    """Lay the weights of a network's 3 x 3 x 3 convolutions out in memory as ``conv_by_frames`` reads them, where that is faster: float32 on a CPU.
+
+    Names, shapes and values stay.
+
+    Args:
+        module: Changed in place.
+    """
+    for layer in module.modules():
+        weight = layer.weight if isinstance(layer, CausalConv3d) and min(layer.kernel_size) > 1 else None
+        if isinstance(weight, nn.Parameter) and weight.device.type == "cpu" and weight.dtype == torch.float32:
+            weight.data = weight.data.permute(0, 3, 4, 2, 1).contiguous().permute(0, 4, 3, 1, 2)
+
+
+def _by_frames_stride(conv: CausalConv3d) -> tuple[int, ...]:
+    channels, (time, _, width) = conv.in_channels, conv.kernel_size
+    return channels * math.prod(conv.kernel_size), 1, channels, width * time * channels, time * channels
+
+
+def conv_by_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve without padding in time as 2-D convolutions of frames whose channels are those of the frames seen together.
+
+    In float32 oneDNN has fast kernels for it where its 3-D ones are slow: 143 GFLOP/s for 33 with 48 channels, 4 frames of 64 x 64, and 167
+    for 47 with 96 of 32 x 32, on one thread of a CPU with AMX. In bf16 the 3-D ones are faster.
+
+    Args:
+        x: ``[B, C, T + t - 1, H, W]``, best with channels last.
+        weight: ``[D, C, t, h, w]``; no copy is made of one that ``lay_out`` has seen.
+        bias: ``[D]`` or None.
+
+    Returns:
+        ``[B, D, T, H, W]`` with channels last; height and width are kept.
+    """
+    batch, frames, time = x.shape[0], x.shape[2] - weight.shape[2] + 1, weight.shape[2]
+    seen = [x[:, :, i : i + frames] for i in range(time)]
+    together = seen[0] if time == 1 else torch.cat(seen, dim=1)
+    planes = together.transpose(1, 2).flatten(0, 1)
+    kernel = weight.transpose(1, 2).flatten(1, 2)
+    y = F.conv2d(planes, kernel, bias, padding=(weight.shape[3] // 2, weight.shape[4] // 2))
+    return y.reshape(batch, frames, *y.shape[1:]).transpose(1, 2)

@@ -29,5 +29,6 @@ class ChannelNorm(nn.Module):
         """Return ``x [B, C, ...]`` divided by its root mean square over C and multiplied by the gain, in the dtype of ``x``."""
         norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         inverse = self.gamma.shape[0] ** 0.5 / norm.clamp_min(1e-12)
-        scaled: Tensor = x * inverse.to(x.dtype) * self.gamma.to(x.dtype)
-        return scaled
+        scaled: Tensor = x * inverse.to(x.dtype)
+        gain = self.gamma.to(x.dtype)
+        return scaled * gain if torch.is_grad_enabled() else scaled.mul_(gain)

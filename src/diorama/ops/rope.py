@@ -52,7 +52,10 @@ def apply_rope(x: Tensor, table: Tensor, dtype: torch.dtype | None = None) -> Te
     Returns:
         ``[L, N, K]``, computed in float32.
     """
-    result: Tensor = _Rotate.apply(x, torch.view_as_complex(table).unsqueeze(1), dtype or x.dtype)  # type: ignore[no-untyped-call]
+    turn = torch.view_as_complex(table).unsqueeze(1)
+    if not torch.is_grad_enabled():
+        return _turned(x, turn, dtype or x.dtype)
+    result: Tensor = _Rotate.apply(x, turn, dtype or x.dtype)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -21,6 +21,8 @@ def spread(table: Tensor, rows: Tensor) -> Tensor:
     Returns:
         ``[L, D]``.
     """
+    if not torch.is_grad_enabled():
+        return table.index_select(0, rows)
     result: Tensor = _Spread.apply(table, rows)  # type: ignore[no-untyped-call]
     return result
 

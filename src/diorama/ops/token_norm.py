@@ -24,19 +24,26 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     Returns:
         ``[..., D]`` float32.
     """
+    if not torch.is_grad_enabled():
+        return _normed(x, weight, eps)[0]
     result: Tensor = _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return result
+
+
+def _normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the normed tokens and the inverse of their root mean square."""
+    wide = x.float()
+    square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+    inverse = square.div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (wide * inverse).mul_(weight), inverse
 
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = x.float()
-        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
-        inverse = square.div_(x.shape[-1]).add_(eps).rsqrt_()
+        normed, inverse = _normed(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
-        normed: Tensor = wide * inverse
-        return normed.mul_(weight)
+        return normed
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.proj_out = nn.Linear(size, config.out_channels * math.prod(config.patch_size))
         self.scale_shift_table = nn.Parameter(torch.empty(1, 2, size))
+        self._turned: tuple[Tensor, Tensor] | None = None
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -165,16 +166,30 @@ class Transformer(nn.Module):
     def _condition(self, pack: Pack, text: TextCache, dtype: torch.dtype) -> tuple[Tensor, Context]:
         clips = torch.arange(pack.num_clips, device=pack.tokens.device)
         clips = clips.repeat_interleave(torch.tensor(pack.lengths, device=clips.device), output_size=len(pack.tokens))
-        times, row_clips, rows = time_rows(pack.times, clips)
+        # Without pooled text all clips of one time share their modulation.
+        times, row_clips, rows = time_rows(pack.times, clips if text.pooled is not None else torch.zeros_like(clips))
         embedding, modulation = self.condition_embedder.embed_time(times, None if text.pooled is None else text.pooled[row_clips])
         return embedding, Context(
             lengths=pack.lengths,
-            rope=rope_table(pack.positions, self.config.attention_head_dim),
+            rope=self._rope(pack.positions),
             modulation=modulation,
             rows=rows,
             text_mask=text.mask,
             dtype=dtype,
         )
+
+    def _rope(self, positions: Tensor) -> Tensor:
+        """Return the rotation of every token; while sampling that of the last call again, if the positions are the same."""
+        if positions.device.type != "cpu" or torch.is_grad_enabled():
+            return rope_table(positions, self.config.attention_head_dim)
+        if self._turned is None or not torch.equal(self._turned[0], positions):
+            self._turned = positions, rope_table(positions, self.config.attention_head_dim)
+        return self._turned[1]
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile every block on its own, in place: one compilation serves all of them. Options as of ``torch.compile``."""
+        for block in self.blocks:
+            block.compile(**options)
 
     def pack(
         self,
