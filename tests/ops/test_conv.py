@@ -83,3 +83,17 @@ def test_a_laid_out_network_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     net[0](x).sum().backward()
     assert len(calls) == 2, "not where a gradient is wanted"
     assert net[0].weight.grad is not None
+
+
+def test_weights_in_half_precision_are_laid_out_with_channels_last() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.ModuleList([CausalConv3d(4, 6, (3, 3, 3)), torch.nn.Conv2d(4, 6, 3)]).to(torch.bfloat16)
+    values = {name: value.clone() for name, value in net.state_dict().items()}
+    x = torch.randn(1, 4, 5, 6, 6, dtype=torch.bfloat16)
+    with torch.no_grad():
+        plain = net[0](x)
+        lay_out(net)
+        torch.testing.assert_close(net[0](x), plain)
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert net[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(value, values[name]) for name, value in net.state_dict().items())

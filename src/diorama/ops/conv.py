@@ -79,17 +79,21 @@ class CausalConv3d(nn.Conv3d):
 
 
 def lay_out(module: nn.Module) -> None:
-    """Lay the weights of a network's 3 x 3 x 3 convolutions out in memory as ``conv_by_frames`` reads them, where that is faster: float32 on a CPU.
+    """Lay the weights of a network's convolutions out in memory as a CPU reads them, or every call would copy them.
 
-    Names, shapes and values stay.
+    In float32 that is for those of 3 x 3 x 3 what ``conv_by_frames`` takes, in bf16 channels last. Names, shapes and values stay.
 
     Args:
         module: Changed in place.
     """
     for layer in module.modules():
-        weight = layer.weight if isinstance(layer, CausalConv3d) and min(layer.kernel_size) > 1 else None
-        if isinstance(weight, nn.Parameter) and weight.device.type == "cpu" and weight.dtype == torch.float32:
-            weight.data = weight.data.permute(0, 3, 4, 2, 1).contiguous().permute(0, 4, 3, 1, 2)
+        if not isinstance(layer, nn.Conv2d | nn.Conv3d) or layer.weight.device.type != "cpu":
+            continue
+        weight = layer.weight.data
+        if weight.dtype == torch.bfloat16:
+            layer.weight.data = weight.contiguous(memory_format=torch.channels_last if weight.ndim == 4 else torch.channels_last_3d)
+        elif weight.dtype == torch.float32 and isinstance(layer, CausalConv3d) and min(layer.kernel_size) > 1:
+            layer.weight.data = weight.permute(0, 3, 4, 2, 1).contiguous().permute(0, 4, 3, 1, 2)
 
 
 def _by_frames_stride(conv: CausalConv3d) -> tuple[int, ...]:
