@@ -22,6 +22,7 @@ COMMANDS = {
     "curate": "raw videos and pictures to training shards, with the fate of every second",
     "train": "train the autoencoder, the transformer, the text encoder, the judge or the captioner",
     "evaluate": "measure prompt fidelity, captions, reconstruction quality or geometry",
+    "models": "list models, plan their memory, export and import them",
     "geometry": "reconstruct a video by SfM, NeRF and splats: does it show one rigid world?",
 }
 """Commands with a file of their own; the others are the prompting modes."""

@@ -26,13 +26,27 @@ from diorama.shapes import VideoShape
 from diorama.transformer.config import TransformerConfig, read_config
 from diorama.transformer.model import Transformer
 
-__all__ = ["AHEAD_LAYERS", "Blueprint", "Footprint", "Work", "blueprint_of", "candidates", "check_fits", "fitting", "footprint", "read_blueprint"]
+__all__ = [
+    "AHEAD_LAYERS",
+    "Blueprint",
+    "Footprint",
+    "Work",
+    "blueprint_of",
+    "candidates",
+    "check_fits",
+    "fitting",
+    "footprint",
+    "num_flops",
+    "read_blueprint",
+]
 
 GIB = 2**30
 PROCESS = int(0.45 * GIB)
 """Python with torch and the package, before any weights (measured, see docs/models.md)."""
 OVER_CPU = 1.4
 """What the kernels of a CPU take beside the tensors that a dry run sees, as a factor (measured, see docs/models.md)."""
+OVER_CPU_3D = 2.4
+"""The same for an autoencoder of 3x3x3 kernels, whose inputs and sums the kernel library copies (measured)."""
 USABLE = 0.92
 """Share of a card that tensors can have; the rest is the driver's, and lost between blocks."""
 AHEAD_LAYERS = 8
@@ -206,6 +220,13 @@ def grid_of(blueprint: Blueprint, work: Work) -> tuple[int, int, int]:
     return -(-min(frames, work.window or frames) // patch[0]), height // patch[1], width // patch[2]
 
 
+def num_flops(blueprint: Blueprint, work: Work) -> int:
+    """Return the floating-point operations of one step of the solver, with guidance two evaluations."""
+    config, length = blueprint.transformer, math.prod(grid_of(blueprint, work))
+    products = blueprint.num_blocks * length + config.num_layers * 2 * config.hidden_size * length * (length + TEXT_TOKENS)
+    return (1 + work.guided) * 2 * products
+
+
 def footprint(blueprint: Blueprint, work: Work, settings: Settings, *, device: str = "cuda") -> Footprint:
     """Return what a request takes.
 
@@ -230,7 +251,8 @@ def footprint(blueprint: Blueprint, work: Work, settings: Settings, *, device: s
     stages = {"text": text + pictures, **_stages(blueprint, work, settings, (dtype, device))}
     stages["denoise"] += transient
     if device == "cpu":
-        stages |= {stage: round(OVER_CPU * stages[stage]) for stage in stages if stage != "text"}
+        coding = OVER_CPU if blueprint.autoencoder.factorized_time else OVER_CPU_3D
+        stages |= {stage: round((OVER_CPU if stage == "denoise" else coding) * stages[stage]) for stage in stages if stage != "text"}
     # A card's share of each stage, and what stays on the host meanwhile.
     everything = blueprint.experts * (blocks + rest) + vae
     if device == "cpu":

@@ -10,17 +10,18 @@ from typing import Any
 import torch
 
 from diorama import runtime
+from diorama.interop.catalogue import find_known
 from diorama.interop.fit import fit_models, fit_text_encoder
 from diorama.interop.folder import defaults_of, fast_dtype, window_of
 from diorama.interop.lora import load_lora, merge_lora
-from diorama.interop.plan import Blueprint, Footprint, Work, check_fits, read_blueprint
+from diorama.interop.plan import Blueprint, Footprint, Work, blueprint_of, check_fits, read_blueprint
 from diorama.interop.scheduler import SchedulerConfig, read_scheduler
 from diorama.interop.settings import Settings
 from diorama.pipeline.load import Models, load_models, model_folder
-from diorama.pipeline.request import Options, make_request
+from diorama.pipeline.request import Options, Request, make_request
 from diorama.pipeline.tiles import tiles_of
 
-__all__ = ["check_request", "check_typed", "load_fitted", "memories", "typed_work"]
+__all__ = ["check_request", "check_typed", "load_fitted", "memories", "request_of", "typed_work"]
 
 
 def load_fitted(source: str | Path | None, device: str, settings: Settings, loras: Sequence[tuple[Path, float]] = ()) -> Models:
@@ -118,11 +119,31 @@ def check_typed(source: str | Path, typed: Mapping[str, Any], settings: Settings
         InputError: a value is off the model's grid.
     """
     folder = Path(source)
-    if not all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder")):
-        return
-    blueprint, place = read_blueprint(folder), folder / "scheduler" / "scheduler_config.json"
-    trained = None if blueprint.small else window_of(blueprint.autoencoder)
-    scheduler = read_scheduler(place, window=trained) if place.is_file() else SchedulerConfig()
+    if all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder")):
+        blueprint, work, _ = request_of(folder, typed)
+        check_request(blueprint, work, settings, device)
+
+
+def request_of(source: str | Path | None, typed: Mapping[str, Any]) -> tuple[Blueprint, Work, int]:
+    """Return a model's blueprint, what is asked of it and how many steps it takes, from configs alone.
+
+    Args:
+        source: A model folder, or an open model's name or repository; None for the packaged model.
+        typed: Keywords of ``Options``; the model's own defaults fill in.
+
+    Raises:
+        InputError: a value is off the model's grid, or there is no open model of that name.
+        CheckpointError: the folder cannot be read.
+    """
+    known = None if source is None or Path(source).exists() else find_known(str(source))
+    if known is not None:
+        blueprint, scheduler = blueprint_of(known), SchedulerConfig(window=window_of(known.autoencoder))
+    else:
+        folder = Path(source) if source is not None and Path(source).exists() else model_folder(source)
+        blueprint, place = read_blueprint(folder), folder / "scheduler" / "scheduler_config.json"
+        trained = None if blueprint.small else window_of(blueprint.autoencoder)
+        scheduler = read_scheduler(place, window=trained) if place.is_file() else SchedulerConfig()
     defaults = {} if blueprint.small else defaults_of(blueprint.transformer, blueprint.autoencoder, scheduler, experts=blueprint.experts > 1)
     work = typed_work(blueprint, typed, defaults)
-    check_request(blueprint, dataclasses.replace(work, window=work.window or scheduler.window), settings, device)
+    steps = int(typed.get("steps", defaults.get("steps", Request.steps)))
+    return blueprint, dataclasses.replace(work, window=work.window or scheduler.window), steps
