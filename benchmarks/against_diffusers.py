@@ -281,8 +281,11 @@ def _noise(pipe: Pipeline, prompt: str, options: dict[str, Any]) -> Tensor:
 
 def load(args: argparse.Namespace, folder: Path) -> None:
     """Peak memory of reading a folder that diffusers wrote at full size, in a process of its own."""
+    import diffusers
+
     kind = "1.3b"
-    wan_transformer(kind).save_pretrained(folder / "full")
+    values = TRANSFORMERS[kind]
+    diffusers.WanTransformer3DModel(**values, attention_head_dim=128, text_dim=4096, freq_dim=256).save_pretrained(folder / "full")
     rows = []
     for dtype in (None, torch.float32, torch.bfloat16):
         script = (

@@ -65,13 +65,11 @@ class CausalConv3d(nn.Conv3d):
         reach = self.kernel_size[0] - 1
         if not reach:
             return super().forward(x)
-        alone = x.shape[2] == 1 and (cache is None or cache.first)
+        alone = x.shape[2] == 1 and (cache is None or cache.first) and min(self.kernel_size) > 1 and not torch.is_grad_enabled()
         joined = _pad_time(x, reach) if cache is None else cache.join(x, reach)
-        if not self._goes_by_frames(x):
-            return super().forward(joined)
-        if alone:  # the frames before it are zeros
-            return conv_by_frames(x, self.weight[:, :, -1:], self.bias)
-        return conv_by_frames(joined, self.weight, self.bias)
+        # The frames before a first one are zeros: one tap of three is enough.
+        seen, weight = (x, self.weight[:, :, -1:]) if alone else (joined, self.weight)
+        return conv_by_frames(seen, weight, self.bias) if self._goes_by_frames(x) else self._conv_forward(seen, weight, self.bias)
 
     def _goes_by_frames(self, x: Tensor) -> bool:
         plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
