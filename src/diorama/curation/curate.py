@@ -108,9 +108,7 @@ class Summary:
         return [head, *(f"  {reason:<14} {count:>6} pieces {seconds:>10.1f} s" for reason, (count, seconds) in rows)]
 
 
-def curate(
-    run: Curation, *, aesthetic: Aesthetic | None = None, captions: CaptionStage | None = None, progress: Progress | None = None
-) -> Summary:
+def curate(run: Curation, *, aesthetic: Aesthetic | None = None, captions: CaptionStage | None = None, progress: Progress | None = None) -> Summary:
     """Curate a folder; run it again after a crash, with other limits, or when files were added.
 
     Writes ``shard-*.tar`` with their indices, ``manifest.parquet`` with a row for every piece, and ``stages/`` with what a later run
@@ -128,7 +126,7 @@ def curate(
         MissingExtraError: a library is missing.
     """
     library()
-    with _locked(run.out):
+    with locked(run.out):
         for left in [*run.out.glob(".shard-*"), *(run.out / _WORK).rglob(".*.part")]:  # of a run that was killed
             left.unlink(missing_ok=True)
         sources = list_sources(run.source, None if run.facts is None else read_facts(run.facts))
@@ -141,7 +139,8 @@ def curate(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the kernel lets go of it however the process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +61,7 @@ class Frame:
     gray: Luma
     """``[h, w]`` small luma."""
     mean: float
-    """Of the luma outside black bars, 0 to 255."""
+    """Of the luma, 0 to 255."""
     even: bool
     """Whether it is one colour outside black bars."""
     change: float
@@ -77,7 +79,7 @@ class Shot:
     times: list[float] = field(default_factory=list)
     """Seconds of every frame."""
     means: list[float] = field(default_factory=list)
-    """Mean luma of every frame outside bars, 0 to 255."""
+    """Mean luma of every frame, 0 to 255."""
     medium: list[Pixels] = field(default_factory=list)
     """Sampled frames ``[h, w, 3]``."""
     detail: list[Luma] = field(default_factory=list)
@@ -87,6 +89,8 @@ class Shot:
     steps: list[Luma] = field(default_factory=list)
     """``[3, h, w]`` small luma of each sampled frame and the two after it; fewer at the end."""
     gap: bool = False
+    fade: bool = False
+    """Whether it is a fade that was trimmed off a shot."""
     begins: str = "start"
     ends: str = "end"
     end_time: float = 0.0
@@ -140,11 +144,13 @@ def _look(cv2: Any, frame: ScannedFrame, before: Frame | None) -> Frame:
         inside = inside[1:-1, 1:-1]  # the rim of a bar is mixed with the picture
     if inside.size:
         soft = cv2.blur(inside, (3, 3))
-        even, mean = int(soft.max()) - int(soft.min()) <= _EVEN, float(inside.mean())
+        even = int(soft.max()) - int(soft.min()) <= _EVEN
     else:
-        even, mean = True, float(gray.mean())
+        even = True
     change = float(cv2.absdiff(gray, before.gray).mean()) if before is not None and before.gray.shape == gray.shape else 0.0
-    return Frame(index=frame.index, time=frame.time, gray=gray, mean=mean, even=even, change=change, medium=frame.medium, detail=frame.detail)
+    return Frame(
+        index=frame.index, time=frame.time, gray=gray, mean=float(gray.mean()), even=even, change=change, medium=frame.medium, detail=frame.detail
+    )
 
 
 class _Detector:
@@ -158,12 +164,15 @@ class _Detector:
             raise MissingExtraError("scenedetect-headless", "curation", "finding cuts") from error
         self._cv2 = cv2_library()
         self._timecode = FrameTimecode
-        self._detector = AdaptiveDetector(adaptive_threshold=config.adaptive_threshold, min_content_val=config.min_content, min_scene_len=1)
+        self._make: Any = partial(AdaptiveDetector, adaptive_threshold=config.adaptive_threshold, min_content_val=config.min_content, min_scene_len=1)
+        self._detector, self._shape = self._make(), (0, 0)
         self._flow = self._cv2.DISOpticalFlow_create(self._cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._said: set[int] = set()
 
     def see(self, number: int, small: Pixels) -> None:
-        """Take the next frame."""
+        """Take the next frame; the detector begins anew where frames change their size."""
+        if small.shape[:2] != self._shape:
+            self._detector, self._shape = self._make(), small.shape[:2]
         self._said.update(cut.frame_num for cut in self._detector.process_frame(self._timecode(number, fps=25.0), small))
 
     def is_cut(self, near: list[Frame], at: int) -> bool:
@@ -274,14 +283,14 @@ def trim_fades(shot: Shot, *, longest: float = 3.0) -> list[Shot]:
     if head + tail >= count:
         return [shot]
     edges = [0, head, count - tail, count]
-    names = [shot.begins, "fade", "fade", shot.ends]
-    if not head:
-        names[1] = shot.begins
-    if not tail:
-        names[2] = shot.ends
-    return [
-        shot.part(a, b, float(times[b]), names[i], names[i + 1]) for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)) if b > a
-    ]
+    names = [shot.begins, "fade" if head else shot.begins, "fade" if tail else shot.ends, shot.ends]
+    parts = []
+    for i, (a, b) in enumerate(pairwise(edges)):
+        if b > a:
+            part = shot.part(a, b, float(times[b]), names[i], names[i + 1])
+            part.fade = i != 1
+            parts.append(part)
+    return parts
 
 
 def _fade_length(means: NDArray[np.float64], times: NDArray[np.float64], longest: float) -> int:
@@ -294,6 +303,8 @@ def _fade_length(means: NDArray[np.float64], times: NDArray[np.float64], longest
         return 0
     progress = (means[:limit] - start) / (level - start)
     done = np.flatnonzero(progress >= 0.85)
-    length = int(done[0]) if len(done) else limit
+    if not len(done):
+        return 0
+    length = int(done[0])
     steady = np.diff(progress[: length + 1])
     return length if length >= 2 and float((steady > -0.02).mean()) >= 0.8 else 0

@@ -37,7 +37,7 @@ class DuplicateConfig:
     """Cosine of embeddings from which a pair is looked at."""
     hash_bits: int = 14
     """Bits of 64 by which the perceptual hashes of matching frames may differ on average."""
-    similarity: float = 0.8
+    similarity: float = 0.7
     """Least similarity of matching frames, 0 to 1, that makes a duplicate."""
 
     def __post_init__(self) -> None:
@@ -195,7 +195,9 @@ def mark_duplicates(rows: Sequence[Row], config: DuplicateConfig) -> dict[str, M
 
 def _rank(row: Row) -> tuple[Any, ...]:
     width, height = row.size
-    return (-width * height, -round(row.seconds), row.quality if row.quality is not None else 99.0, -row.file_bytes, row.source, row.piece)
+    detail = round(row.sharpness, 1) if row.sharpness is not None else 0.0
+    quality = row.quality if row.quality is not None else 99.0
+    return (-width * height, -round(row.seconds), -detail, quality, -row.file_bytes, row.source, row.piece)
 
 
 def apply_duplicates(rows: Sequence[Row], marked: Mapping[str, Match], config: DuplicateConfig) -> list[Row]:

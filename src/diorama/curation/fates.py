@@ -32,11 +32,11 @@ class Limits:
     """Finest detail over coarser detail."""
     max_quality: float | None = 14.0
     """Distance from undistorted pictures."""
-    max_text: float | None = 0.12
+    max_text: float | None = 0.04
     """Share of the frame under text."""
-    max_watermark: float | None = 0.08
-    """Share of the frame with faint edges that stay."""
-    max_upside_down: float | None = 0.9
+    max_watermark: float | None = None
+    """Share of the frame with faint edges that stay while the camera moves; off, since a picture that stands still in part has some too."""
+    max_upside_down: float | None = 0.96
     """How sure it is that the picture stands on its head."""
     min_aesthetic: float | None = None
     """Score of the user's head."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from diorama.curation.manifest import Row
 from diorama.errors import MediaError
-from diorama.media import Clip, iter_frames, resize
+from diorama.media import Clip, Pixels, iter_frames, resize
 from diorama.media.scan import scaled_size
 
 __all__ = ["piece_clip"]
@@ -42,7 +42,8 @@ def piece_clip(row: Row, path: Path, *, fps: float = 2.0, longest: int = 256, ma
     return Clip(np.stack([_small(row, frame, longest) for frame in frames] if row.kind == "image" else frames), rate)
 
 
-def _small(row: Row, pixels: np.ndarray, longest: int) -> np.ndarray:
+def _small(row: Row, pixels: Pixels, longest: int) -> Pixels:
     left, top, right, bottom = row.box
     cut = pixels[top:bottom, left:right]
-    return resize(cut[None], scaled_size((cut.shape[1], cut.shape[0]), longest))[0]
+    small: Pixels = resize(cut[None], scaled_size((cut.shape[1], cut.shape[0]), longest))[0]
+    return small

@@ -218,11 +218,11 @@ def library() -> Any:
         MissingExtraError: it is not installed.
     """
     try:
-        import pyarrow
+        import pyarrow as pa
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError("pyarrow", "curation", "curating a folder") from error
-    return pyarrow
+    return pa
 
 
 def _schema(pa: Any) -> Any:

@@ -18,7 +18,6 @@ from diorama.media import Pixels
 
 __all__ = ["orientation_features", "upside_down"]
 
-_ROWS = 8
 Array = NDArray[np.float64]
 
 
@@ -30,17 +29,21 @@ def orientation_features(frame: Pixels) -> Array:
     saturation = image.max(axis=2) - image.min(axis=2)
     blue = image[..., 2] - (image[..., 0] + image[..., 1]) / 2
     green = image[..., 1] - (image[..., 0] + image[..., 2]) / 2
-    down, across = np.diff(luma, axis=0)[:, :-1], np.diff(luma, axis=1)[:-1]
+    down = np.diff(luma, axis=0)[:, :-1]
+    across = (np.diff(luma, axis=1)[:-1] + np.diff(luma, axis=1)[1:]) / 2
     texture = np.log(np.sqrt(down**2 + across**2) + 0.02)
     level = np.log((np.abs(down) + 0.01) / (np.abs(across) + 0.01))
-    values = []
-    for channel in (luma, saturation, blue, green, texture, level):
-        rows = np.array([part.mean() for part in np.array_split(channel.mean(axis=1), _ROWS)])
-        values.append((rows - rows[::-1])[: _ROWS // 2])
-    center = np.array([part.mean() for part in np.array_split(luma[:, 20:44].mean(axis=1) - luma.mean(axis=1), _ROWS)])
-    values.append((center - center[::-1])[: _ROWS // 2])
+    values = [_halves(channel, 8) for channel in (luma, saturation, blue, green)] + [_halves(channel, 7) for channel in (texture, level)]
+    values.append(_halves(luma[:, 20:44].mean(axis=1, keepdims=True) - luma.mean(axis=1, keepdims=True), 8))
     skew = [float((piece**3).mean() / (np.abs(piece) ** 3).mean().clip(1e-6)) for piece in (down, down[:, 16:48])]
     return np.concatenate([*values, np.array(skew)]).astype(np.float64)
+
+
+def _halves(channel: NDArray[np.float32], bands: int) -> Array:
+    """Return the means of bands of rows, each less the mean of the band that lies as far from the other edge."""
+    rows = channel.reshape(bands, -1).mean(axis=1)
+    apart: Array = (rows - rows[::-1])[: bands // 2].astype(np.float64)
+    return apart
 
 
 def upside_down(frames: Sequence[Pixels]) -> float:

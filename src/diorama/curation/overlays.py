@@ -14,6 +14,7 @@ from diorama.media import Pixels
 __all__ = ["mark_area", "subtitle_share", "text_boxes", "text_share", "watermark_strength"]
 
 Mask = NDArray[np.uint8]
+_PASSING = 0.4  # constancy of a quarter of the strong edges above which the picture itself stands still
 
 
 def text_boxes(frame: Pixels) -> list[tuple[int, int, int, int]]:
@@ -36,7 +37,7 @@ def text_boxes(frame: Pixels) -> list[tuple[int, int, int, int]]:
     thin = cv2.max(bright, dark)
     mask = ((thin >= 60) & (strokes >= 60)).astype(np.uint8)
     joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((1, max(5, width // 24)), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     boxes = []
     for label in range(1, count):
         x, y, w, h, _ = (int(value) for value in stats[label])
@@ -78,39 +79,46 @@ def subtitle_share(frames: Sequence[Pixels]) -> float:
 
 
 def _gradients(frames: Sequence[Pixels]) -> NDArray[np.float32]:
-    """Return ``[n, 2, h, w]`` gradients of luma."""
+    """Return ``[n, 2, h, w]`` gradients of the fine detail of luma; soft shading is left out."""
     cv2: Any = cv2_library()
     out = []
     for frame in frames:
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        gray -= cv2.GaussianBlur(gray, (0, 0), 2)
         out.append(np.stack([cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)]))
     return np.stack(out)
 
 
-def _held(frames: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """Return the strength of edges that stay, how constant they are (0 to 1), and the share of the picture that changes."""
+def _held(frames: Sequence[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Return the strength of edges that stay and how constant they are, 0 to 1; None if the picture itself stays.
+
+    Only where the camera moves does what was laid over a picture differ from what is in it: then most edges pass by and those of a
+    mark remain.
+    """
+    if len(frames) < 6 or min(frames[0].shape[:2]) < 24:
+        return None
     gradients = _gradients(frames)
-    mean = gradients.mean(axis=0)
-    strength = np.sqrt((mean**2).sum(axis=0))
+    strength = np.sqrt((gradients.mean(axis=0) ** 2).sum(axis=0))
     whole = np.sqrt((gradients**2).sum(axis=1)).mean(axis=0)
-    gray = np.stack([frame.mean(axis=2) for frame in frames])
-    moving = float((gray.std(axis=0) > 6).mean())
-    return strength, strength / (whole + 1e-3), moving
+    constancy = strength / (whole + 1e-3)
+    edges = whole > max(20.0, float(np.quantile(whole, 0.85)))
+    if edges.sum() < 100 or float(np.quantile(constancy[edges], 0.25)) > _PASSING:
+        return None
+    return strength, constancy
 
 
 def mark_area(frames: Sequence[Pixels]) -> float:
-    """Return the share of the picture under marks with sharp edges that stay while at least half of the picture changes.
+    """Return the share of the picture under marks with sharp edges that stay while the camera moves, 0 to 1.
 
     Args:
-        frames: At least 4 sampled frames of one shot, else the answer is 0.
+        frames: At least 6 sampled frames of one shot, else the answer is 0.
     """
-    if len(frames) < 4 or min(frames[0].shape[:2]) < 24:
+    held = _held(frames)
+    if held is None:
         return 0.0
-    strength, constancy, moving = _held(frames)
-    if moving < 0.5:
-        return 0.0
+    strength, constancy = held
     cv2 = cv2_library()
-    mask = ((strength > 60) & (constancy > 0.9)).astype(np.uint8)
+    mask = ((strength > 80) & (constancy > 0.9)).astype(np.uint8)
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     areas = [int(stats[label][4]) for label in range(1, count) if stats[label][4] >= 12]
@@ -118,17 +126,15 @@ def mark_area(frames: Sequence[Pixels]) -> float:
 
 
 def watermark_strength(frames: Sequence[Pixels]) -> float:
-    """Return how much of the picture has faint edges that stay while the picture behind them changes, 0 to 1.
+    """Return the share of the picture with faint edges that stay while the camera moves, 0 to 1.
 
     A watermark is translucent: its edges are weak in each frame and equal in all, so that they stand out of the mean of the gradients.
 
     Args:
         frames: At least 6 sampled frames of one shot, else the answer is 0.
     """
-    if len(frames) < 6 or min(frames[0].shape[:2]) < 24:
+    held = _held(frames)
+    if held is None:
         return 0.0
-    strength, constancy, moving = _held(frames)
-    if moving < 0.5:
-        return 0.0
-    faint = (strength > 12) & (constancy > 0.55)
-    return float(faint.mean())
+    strength, constancy = held
+    return float(((strength > 16) & (constancy > 0.7)).mean())

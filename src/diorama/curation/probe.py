@@ -27,9 +27,18 @@ def probe_source(source: Source, path: Path) -> Row:
     """
     digest = content_hash(path)
     name = hashlib.sha256(f"{source.name}\n{digest}".encode()).hexdigest()[:12]
-    facts = {key: source.facts.get(key, "") for key in ("licence", "caption", "caption_short")}
+    caption = source.facts.get("caption", "")
     size = path.stat().st_size if path.is_file() else max(0, source.bytes)
-    row = Row(source=source.name, key=name, file_bytes=size, sha256=digest, captioner="facts" if facts["caption"] else "", **facts)
+    row = Row(
+        source=source.name,
+        key=name,
+        file_bytes=size,
+        sha256=digest,
+        licence=source.facts.get("licence", ""),
+        caption=caption,
+        caption_short=source.facts.get("caption_short", ""),
+        captioner="facts" if caption else "",
+    )
     if not digest:
         return row.dropped("unreadable", "probe", f"{source.name} cannot be read; check that it exists and that you may read it")
     if not size:

@@ -49,7 +49,7 @@ def score(row: Row, shot: Shot, *, aesthetic: Aesthetic | None = None) -> Row:
         motion=motion,
         jitter=jitter,
         static=static_share(luma) if moving else None,
-        sharpness=float(np.median([sharpness(piece) for piece in shot.detail])),
+        sharpness=_median([sharpness(piece) for piece in shot.detail]),
         brightness=float(levels.mean()),
         contrast=float(levels.std(axis=(1, 2)).mean()),
         clipped=float(((luma <= 4) | (luma >= 251)).mean()),
@@ -65,17 +65,22 @@ def _gray(frame: Pixels) -> Luma:
     return gray
 
 
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
 def _spread(count: int, most: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
 
 
-def static_share(luma: Luma) -> float:
-    """Return the share of steps between samples ``[n, h, w]`` in which next to nothing changes, 0 to 1; 1 for a single sample.
+def static_share(luma: Luma) -> float | None:
+    """Return the share of steps between samples ``[n, h, w]`` in which next to nothing changes, 0 to 1; None for a single sample.
 
     The change counts where it is largest, in one of 6 x 6 fields, so that a small thing that moves before a still wall is motion.
     """
     if len(luma) < 2:
-        return 1.0
+        return None
     cv2 = cv2_library()
     still = 0
     for before, after in pairwise(luma):
@@ -110,10 +115,11 @@ def flow_figures(steps: Sequence[Luma], fps: float) -> tuple[float | None, float
     return (float(np.median(lengths)) if lengths else None), (float(np.mean(jumps)) if jumps else None)
 
 
-def sharpness(piece: Luma) -> float:
+def sharpness(piece: Luma) -> float | None:
     """Return the energy of the finest detail over that of detail twice as coarse, at full resolution.
 
-    It is about 0.05 where a picture was enlarged or is out of focus, 0.2 to 0.8 where it is sharp, whatever it shows.
+    It is about 0.05 where a picture was enlarged or is out of focus, 0.2 to 0.8 where it is sharp, whatever it shows; None where there
+    is nothing to be sharp, as before an even wall.
 
     Args:
         piece: ``[y, x]`` uint8 from the middle of a frame.
@@ -123,4 +129,5 @@ def sharpness(piece: Luma) -> float:
     fine = cv2.Laplacian(gray, cv2.CV_32F)
     half = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     coarse = cv2.Laplacian(half, cv2.CV_32F)
-    return float(np.sqrt((fine**2).mean()) / (np.sqrt((coarse**2).mean()) + 0.5))
+    energy = float(np.sqrt((coarse**2).mean()))
+    return float(np.sqrt((fine**2).mean())) / energy if energy > 1.0 else None

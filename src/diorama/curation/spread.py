@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from diorama.errors import MissingExtraError
+from diorama.errors import DataError, MissingExtraError
 
 __all__ = ["each"]
 
@@ -22,7 +22,7 @@ B = TypeVar("B")
 
 def each(
     function: Callable[[A], B], items: Sequence[A], *, workers: int | None = None, ray: bool = False, crashed: Callable[[A], B]
-) -> Iterator[tuple[int, B]]:
+) -> Generator[tuple[int, B]]:
     """Yield (number of the item, result) as results come.
 
     Args:
@@ -34,6 +34,7 @@ def each(
 
     Raises:
         MissingExtraError: Ray is asked for and not installed.
+        DataError: processes cannot be started here.
     """
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -52,7 +53,9 @@ def _in_processes(function: Callable[[A], B], items: Sequence[A], workers: int, 
         try:
             for i, result in _pool(function, items, waiting, workers, under_way):
                 yield i, result
-        except BrokenProcessPool:
+        except BrokenProcessPool as error:
+            if not _can_start():
+                raise DataError("worker processes end as soon as they start; run the same command again with --workers 0") from error
             # One process died, which ends its siblings: those that were under way are tried alone, each in a process of its own.
             for i in sorted(under_way):
                 try:
@@ -62,9 +65,7 @@ def _in_processes(function: Callable[[A], B], items: Sequence[A], workers: int, 
                     yield i, crashed(items[i])
 
 
-def _pool(
-    function: Callable[[A], B], items: Sequence[A], waiting: list[int], workers: int, under_way: list[int]
-) -> Iterator[tuple[int, B]]:
+def _pool(function: Callable[[A], B], items: Sequence[A], waiting: list[int], workers: int, under_way: list[int]) -> Iterator[tuple[int, B]]:
     """Yield results; ``waiting`` loses the items that were handed out and ``under_way`` holds those without a result."""
     context = multiprocessing.get_context("spawn")
     with _one_thread_each(), ProcessPoolExecutor(min(workers, len(waiting)), context, _start, (os.getpid(),)) as pool:
@@ -82,6 +83,18 @@ def _pool(
                     yield i, result
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _can_start() -> bool:
+    """Return whether a worker comes up at all, so that a fault of this machine is not blamed on a file."""
+    try:
+        return next(_pool(_nothing, [0], [0], 1, []))[1] == 0
+    except BrokenProcessPool:
+        return False
+
+
+def _nothing(item: int) -> int:
+    return item
 
 
 @contextlib.contextmanager

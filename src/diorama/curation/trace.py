@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diorama.curation.borders import crop_bars
+from diorama.curation.borders import agree, crop_bars
 from diorama.curation.cuts import CutConfig, Shot, cv2_library, shots, trim_fades
 from diorama.curation.duplicates import fingerprint
 from diorama.curation.manifest import STAGES, Row
@@ -63,7 +63,9 @@ class _Watch:
     """Passes frames on, keeps their times, and remembers the fault that ended them."""
 
     def __init__(self, frames: Iterator[ScannedFrame]) -> None:
-        self.frames, self.times, self.fault = frames, list[float](), None
+        self.frames = frames
+        self.times: list[float] = []
+        self.fault: MediaError | None = None
 
     def __iter__(self) -> Iterator[ScannedFrame]:
         try:
@@ -71,15 +73,15 @@ class _Watch:
                 self.times.append(frame.time)
                 yield frame
         except MediaError as error:
-            self.fault: MediaError | None = error
+            self.fault = error
 
 
 def _trace(row: Row, path: Path, config: TraceConfig, aesthetic: Aesthetic | None, threads: int | None) -> list[Row]:
     watch = _Watch(scan(path, config.sizes, threads=threads))
-    rows: list[Row] = []
+    measured: list[tuple[Row, bool]] = []
     for shot in shots(watch, config.cuts, gap=0.0 if row.kind == "image" else 1 / row.fps):
-        for piece in [shot] if shot.gap else trim_fades(shot):
-            rows.append(_measure(row, piece, shot, aesthetic))
+        measured.extend(_measure(row, piece, shot, aesthetic) for piece in ([shot] if shot.gap else trim_fades(shot)))
+    rows = agree([piece for piece, _ in measured], [certain for _, certain in measured])
     if not rows:
         reason, detail = fault(watch.fault, path, row.source) if watch.fault else ("no frames", f"{row.source} has 0 frames; copy it again")
         return [row.dropped(reason, "trace", detail)]
@@ -89,7 +91,8 @@ def _trace(row: Row, path: Path, config: TraceConfig, aesthetic: Aesthetic | Non
     return _with_rest(rows, row, watch, path, config) if row.kind == "video" else rows
 
 
-def _measure(row: Row, piece: Shot, shot: Shot, aesthetic: Aesthetic | None) -> Row:
+def _measure(row: Row, piece: Shot, shot: Shot, aesthetic: Aesthetic | None) -> tuple[Row, bool]:
+    """Return the row of a piece of a shot, and whether the box of its bars is certain."""
     row = dataclasses.replace(
         row,
         start=piece.times[0],
@@ -105,18 +108,12 @@ def _measure(row: Row, piece: Shot, shot: Shot, aesthetic: Aesthetic | None) -> 
     elif piece.gap:
         level = float(np.mean(piece.means)) / 255
         name = "black" if piece.black else "flat"
-        return row.dropped(name, "cuts", f"{piece.num_frames} even frames of mean luma {level:.2f}", figure=level)
-    elif piece is not shot and (piece.begins, piece.ends) != (shot.begins, shot.ends) and _is_fade(piece, shot):
-        return row.dropped("fade", "cuts", f"{piece.num_frames} frames on the way from or to an even colour", figure=piece.end_time - piece.times[0])
-    row = crop_bars(row, piece)
-    return fingerprint(score(row, piece, aesthetic=aesthetic), piece)
-
-
-def _is_fade(piece: Shot, shot: Shot) -> bool:
-    """Return whether a part of a trimmed shot is one of its ends that lead to a gap, not what is left between them."""
-    head = piece.first == shot.first and shot.begins == "fade" and piece.ends == "fade"
-    tail = piece.first + piece.num_frames == shot.first + shot.num_frames and shot.ends == "fade" and piece.begins == "fade"
-    return head or tail
+        return row.dropped(name, "cuts", f"{piece.num_frames} even frames of mean luma {level:.2f}", figure=level), False
+    elif piece.fade:
+        length = piece.end_time - piece.times[0]
+        return row.dropped("fade", "cuts", f"{piece.num_frames} frames on the way from or to an even colour", figure=length), False
+    row, certain = crop_bars(row, piece)
+    return fingerprint(score(row, piece, aesthetic=aesthetic), piece), certain
 
 
 def _thumbnail(frames: list[Pixels]) -> bytes:
@@ -163,6 +160,7 @@ def _with_rest(rows: list[Row], row: Row, watch: _Watch, path: Path, config: Tra
 
 
 _FIGURES = (
-    "left top right bottom logo_area subtitles motion jitter static sharpness brightness contrast clipped quality text_area watermark "
-    "upside_down aesthetic embedding hashes prints thumbnail fate reason stage figure limit detail"
-).split()
+    "left", "top", "right", "bottom", "logo_area", "subtitles", "motion", "jitter", "static", "sharpness", "brightness", "contrast", "clipped",
+    "quality", "text_area", "watermark", "upside_down", "aesthetic", "embedding", "hashes", "prints", "thumbnail", "fate", "reason", "stage",
+    "figure", "limit", "detail",
+)  # fmt: skip

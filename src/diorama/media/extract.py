@@ -147,5 +147,5 @@ def _end_at(data: bytes, seconds: Fraction) -> bytes:
     long = data[edits + 4] == 1
     at = edits + 12 + (count - 1) * (20 if long else 12)
     patched = bytearray(data)
-    struct.pack_into(">Q" if long else ">I", patched, at, math.ceil(seconds * scale))
+    struct.pack_into(">Q" if long else ">I", patched, at, math.floor(seconds * scale))
     return bytes(patched)

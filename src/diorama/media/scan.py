@@ -22,7 +22,7 @@ from diorama.media.probe import kind_of, opened
 from diorama.media.read import iter_frames
 from diorama.media.resize import resize
 
-__all__ = ["Luma", "ScanSizes", "ScannedFrame", "color_range", "scan", "scaled_size"]
+__all__ = ["Luma", "ScanSizes", "ScannedFrame", "color_range", "scaled_size", "scan"]
 
 Luma: TypeAlias = NDArray[np.uint8]
 _RANGES = {0: "untagged", 1: "limited", 2: "full"}  # AVCOL_RANGE_*
@@ -157,7 +157,7 @@ def _scan_video(container: Any, name: str, sizes: ScanSizes, threads: int | None
 def _scaled(frame: Any, aspect: float, longest: int, reformatter: Any) -> Pixels:
     shown = round(frame.width * max(1.0, aspect)), round(frame.height * max(1.0, 1 / aspect))
     width, height = scaled_size(shown, longest)
-    how: dict[str, Any] = {"width": width, "height": height, "format": "rgb24", "interpolation": "AREA"}
+    how: dict[str, Any] = {"width": width, "height": height, "format": "rgb24", "interpolation": "AREA", "threads": 1}
     if frame.colorspace == UNTAGGED and frame.height >= HD_HEIGHT:
         how["src_colorspace"] = "ITU709"
     pixels: Pixels = reformatter.reformat(frame, **how).to_ndarray()

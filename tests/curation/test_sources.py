@@ -1,0 +1,74 @@
+"""Files are listed in order, with what is known about them, from folders and from other stores alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from diorama.curation.sources import content_hash, list_sources, local_copy, read_facts
+from diorama.errors import DataError, InputError
+
+
+def test_a_folder_is_listed_in_order_without_notes_and_hidden_files(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a/c.mp4", "a/.hidden.mp4", "b.txt", ".cache/x.mp4", "readme.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a caption\n" if name == "b.txt" else "x")
+    sources = list_sources(str(tmp_path), {"a/c.mp4": {"licence": "CC0"}})
+    assert [source.name for source in sources] == ["a/c.mp4", "b.mp4"]
+    assert sources[0].facts == {"licence": "CC0"}
+    assert sources[1].facts == {"caption": "a caption"}
+
+
+def test_nothing_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no files"):
+        list_sources(str(tmp_path))
+    with pytest.raises(InputError, match="check the name"):
+        list_sources(str(tmp_path / "absent"))
+
+
+def test_another_store_gives_the_same_bytes() -> None:
+    with fsspec.open("memory://set/a/film.mp4", "wb") as file:
+        file.write(b"bytes of a film")
+    with fsspec.open("memory://set/.hidden", "wb") as file:
+        file.write(b"no")
+    (source,) = list_sources("memory://set")
+    assert (source.name, source.bytes) == ("a/film.mp4", 15)
+    with local_copy(source) as path:
+        assert path.read_bytes() == b"bytes of a film"
+    assert not path.exists()
+
+
+def test_a_store_that_fails_is_named() -> None:
+    with fsspec.open("memory://gone/film.mp4", "wb") as file:
+        file.write(b"x")
+    (source,) = list_sources("memory://gone")
+    fsspec.filesystem("memory").rm("/gone/film.mp4")
+    with pytest.raises(DataError, match="cannot be read"), local_copy(source):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("facts.tsv", "file\tlicence\tcaption\na.mp4\tCC0\ta red ball\n"),
+        ("facts.csv", "file,licence,caption\na.mp4,CC0,a red ball\n"),
+        ("facts.jsonl", '{"file": "a.mp4", "licence": "CC0", "caption": "a red ball"}\n'),
+    ],
+)
+def test_facts_are_read_from_tables_and_json_lines(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_facts(tmp_path / name) == {"a.mp4": {"licence": "CC0", "caption": "a red ball"}}
+
+
+def test_facts_without_names_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "facts.csv").write_text("name,licence\na,b\n")
+    with pytest.raises(InputError, match="no column 'file'"):
+        read_facts(tmp_path / "facts.csv")
+
+
+def test_the_hash_of_a_file_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
+    assert content_hash(tmp_path / "absent") == ""
+    (tmp_path / "x").write_bytes(b"")
+    assert content_hash(tmp_path / "x").startswith("e3b0c442")
