@@ -6,6 +6,7 @@ from pathlib import Path
 
 from diorama import Pipeline
 from diorama.evaluation.judge import Judge
+from diorama.text import Captioner
 
 MODELS = Path(__file__).resolve().parents[1] / "src" / "diorama" / "models"
 
@@ -19,3 +20,4 @@ def test_the_packaged_parts_load_and_fit_together() -> None:
     assert models.transformer.config.in_channels == models.autoencoder.config.latent_channels
     assert models.transformer.config.text_dim == models.text_encoder.width
     assert Judge.load(MODELS / "judge") is not None
+    assert Captioner.load(MODELS / "captioner").config.num_queries == 11
