@@ -230,8 +230,8 @@ def write_references(bench: Bench) -> None:
     """Write the rows that every report shows beside its own."""
     orbit = bench.row(f"orbit-{ORBITS[0]}", lambda: bench.orbit(ORBITS[0]))
     real = bench.row("real-monster", lambda: bench.real("monster"))
-    bench.config = replace(bench.config, nerf_steps=0, splat_steps=0)
     coded = bench.row("coded-monster", lambda: Source(name="monster, coded", frames=bench.coded(bench.native("monster"))), whole=True)
+    bench.config = replace(bench.config, nerf_steps=0, splat_steps=0)
     bad = dict(controls(bench, ("monster",)))
     rows = [
         {**orbit, "name": "rendered world, known cameras", "kind": "positive"},
@@ -246,7 +246,7 @@ def write_references(bench: Bench) -> None:
     error = 100 * orbit["trajectory_error"]
     about = (
         f"Measured once with diorama {__version__} ({machine()}) by benchmarks/geometry.py --references. The rendered world's found cameras are "
-        f"{error:.2f} % of its extent off the true ones. Errors in pixels of an 854 x 480 frame's area; coded and "
+        f"{error:.2f} % of its extent off the true ones. Errors in pixels of an 854 x 480 frame's area; "
         "broken clips without NeRF and splats."
     )
     path = Path(__file__).parents[1] / "src" / "diorama" / "geometry" / "references.json"
