@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from diorama import Pipeline, __version__
-from diorama.errors import InputError
 from diorama.evaluation.geometry import GeometryReport, compare, still_world, world_source
 from diorama.evaluation.report import machine, table
 from diorama.geometry.controls import CONTROLS, bent, negatives
@@ -68,11 +67,8 @@ class Bench:
             return dict(json.loads(kept.read_text(encoding="utf-8")))
         begun, cpu = time.monotonic(), os.times()
         source = make()
-        try:
-            report = write_report(measure(source, kept.parent, config), source, config, kept.parent, machine())
-            row = dict(report["row"]) | {"seconds": report["seconds"], "sentence": report["verdict"]["sentence"]}
-        except InputError as error:
-            row = {"name": name, "cause": "failed", "score": 0.0, "structure": 0.0, "registered": 0, "attempted": 0, "sentence": str(error)}
+        report = write_report(measure(source, kept.parent, config), source, config, kept.parent, machine())
+        row = dict(report["row"]) | {"seconds": report["seconds"], "sentence": report["verdict"]["sentence"]}
         after = os.times()
         row["wall"] = time.monotonic() - begun
         row["cpu"] = sum(after[:4]) - sum(cpu[:4])
