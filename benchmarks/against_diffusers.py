@@ -285,17 +285,24 @@ def load(args: argparse.Namespace, folder: Path) -> None:
 
     kind = "1.3b"
     values = TRANSFORMERS[kind]
-    diffusers.WanTransformer3DModel(**values, attention_head_dim=128, text_dim=4096, freq_dim=256).save_pretrained(folder / "full")
+    with torch.device("meta"):
+        model = diffusers.WanTransformer3DModel(**values, attention_head_dim=128, text_dim=4096, freq_dim=256)
+    model = model.to(torch.bfloat16).to_empty(device="cpu")
+    for parameter in model.parameters():
+        parameter.data.uniform_(-0.02, 0.02)
+    model.save_pretrained(folder / "full")
+    del model
     rows = []
     for dtype in (None, torch.float32, torch.bfloat16):
         script = (
-            "import sys, time, torch; from pathlib import Path; from diorama.transformer import Transformer; from diorama import runtime\n"
-            "import diorama.checkpoint\n"
-            "base = runtime.peak_memory(); start = time.perf_counter()\n"
+            "import sys, time, torch; from pathlib import Path; from diorama.transformer import Transformer\n"
+            # Not the peak that getrusage tells, which begins with the parent's.
+            "peak = lambda: 1024 * next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+            "base = peak(); start = time.perf_counter()\n"
             f"net = Transformer.load(Path(sys.argv[1]), {dtype}, mapped=True)\n"
             "total = sum(p.numel() * p.element_size() for p in net.parameters())\n"
             "touched = sum(float(p.sum(dtype=torch.float32)) for p in net.parameters())\n"
-            "print(total, runtime.peak_memory() - base, time.perf_counter() - start, sum(p.numel() for p in net.parameters()))\n"
+            "print(total, peak() - base, time.perf_counter() - start, sum(p.numel() for p in net.parameters()))\n"
         )
         out = subprocess.run([sys.executable, "-c", script, str(folder / "full")], check=True, capture_output=True, text=True).stdout.split()
         weights, peak, seconds, count = int(out[0]), int(out[1]), float(out[2]), int(out[3])
