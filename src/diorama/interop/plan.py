@@ -45,7 +45,7 @@ PROCESS = int(0.45 * GIB)
 """Python with torch and the package, before any weights (measured, see docs/models.md)."""
 OVER_CPU = 1.4
 """What the kernels of a CPU take beside the tensors that a dry run sees, as a factor (measured, see docs/models.md)."""
-OVER_CPU_3D = 2.4
+OVER_CPU_3D = 1.8
 """The same for an autoencoder of 3x3x3 kernels, whose inputs and sums the kernel library copies (measured)."""
 USABLE = 0.92
 """Share of a card that tensors can have; the rest is the driver's, and lost between blocks."""
