@@ -43,7 +43,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pyarrow": {"curation"},
     "tokenizers": {"text"},
     "ftfy": {"text"},
-    "transformers": {"text", "train", "interop"},
+    "transformers": {"curation", "interop", "text", "train"},
     "triton": {"ops"},
     "tensorboard": {"train"},
     "pycolmap": {"geometry"},
