@@ -123,6 +123,16 @@ def test_a_run_stops_and_goes_on(tmp_path: Path) -> None:
         evaluate_geometry(generate, [], tmp_path / "f", label="none")
 
 
+def test_a_generator_that_does_not_repeat_itself_can_go_on(tmp_path: Path) -> None:
+    def go(level: int) -> GeometryReport:
+        frames = np.random.default_rng(level).integers(0, 255, (1, 32, 32, 3)).astype(np.uint8).repeat(6, 0)
+        return evaluate_geometry(lambda prompt, seed: frames, ["still"], tmp_path, label="chance", seeds=1, config=QUICK)
+
+    first = go(0)
+    (tmp_path / "answers.jsonl").unlink()  # stopped before the answer was written
+    assert go(1).rows[0]["cause"] == first.rows[0]["cause"] == "not measurable"
+
+
 def test_own_references_are_a_world_the_coded_clip_and_every_control(tmp_path: Path) -> None:
     pytest.importorskip("mujoco", reason="MuJoCo is not installed")
     frames = np.random.default_rng(1).integers(0, 255, (3, 16, 16, 3)).astype(np.uint8)

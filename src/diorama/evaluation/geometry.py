@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from diorama.errors import InputError
 from diorama.evaluation.report import machine, table
 from diorama.geometry.cameras import Cameras
 from diorama.geometry.controls import negatives
-from diorama.geometry.measure import MeasureConfig, Source, measure
+from diorama.geometry.measure import MeasureConfig, OtherClipError, Source, measure
 from diorama.geometry.report import write_report
 from diorama.media import Clip, Pixels, from_tensor, resize, to_tensor
 from diorama.worlds.clip import WorldClip, make_clip
@@ -283,6 +284,10 @@ def evaluate_geometry(
 def _measured(source: Source, folder: Path, config: MeasureConfig) -> dict[str, Any]:
     try:
         measured = measure(source, folder, config)
+    except OtherClipError:
+        # a generator that does not repeat itself was stopped half way through this one
+        shutil.rmtree(folder)
+        return _measured(source, folder, config)
     except InputError as error:
         # a video that shows nothing is an answer, and a wrong one
         return {**dict.fromkeys(UNKNOWN), **dict.fromkeys(ZERO, 0), "name": source.name, "cause": "failed", "why": str(error)}

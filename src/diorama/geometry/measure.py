@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from diorama.geometry.nerf import NerfResult
     from diorama.geometry.splat import SplatResult
 
-__all__ = ["MeasureConfig", "Measured", "Source", "Views", "measure"]
+__all__ = ["MeasureConfig", "Measured", "OtherClipError", "Source", "Views", "measure"]
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
@@ -42,6 +42,10 @@ PART = 30.0
 """Seconds measured of a video that is too long to be measured whole, from its middle."""
 PLAIN = 4.0
 """Standard deviation of grey levels below which a frame shows nothing."""
+
+
+class OtherClipError(InputError):
+    """A folder holds the measurement of another clip, or one with other settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +155,8 @@ def measure(source: Source, folder: Path, config: MeasureConfig | None = None, p
 
     Raises:
         MediaError: the file cannot be read.
-        InputError: the clip has fewer than 3 frames or shows nothing, or the folder holds another clip's or config's measurement.
+        InputError: the clip has fewer than 3 frames or shows nothing.
+        OtherClipError: the folder holds another clip's or config's measurement.
         MissingExtraError: the packages of the extra ``geometry`` are not installed.
     """
     config = config or MeasureConfig()
@@ -188,7 +193,7 @@ class _Stages:
         """Refuse a folder of another clip; what was learned with other budgets is learned again, cameras stay."""
         changed = {key for key in settings if before.get(key) != settings[key]}
         if changed & {"source", "num_frames", "sfm_seconds", "seed"}:
-            raise InputError(f"{self.folder} holds the measurement of another clip or with other settings; give another folder or remove it")
+            raise OtherClipError(f"{self.folder} holds the measurement of another clip or with other settings; give another folder or remove it")
         for stage in ("nerf", "splat"):
             if changed & {f"{stage}_steps", f"{stage}_seconds", "side", "device"}:
                 (self.folder / "stages" / f"{stage}.npz").unlink(missing_ok=True)
