@@ -1,7 +1,8 @@
 """What a piece looks like, and which pieces of the whole set show the same.
 
 Near-duplicates are looked for by embedding, confirmed by perceptual hash and frame by frame: pieces that share a room and an actor
-are alike in the first and differ in the last. Of a group the largest, then the best is kept.
+are alike in the first and differ in the last. Of a group the largest is kept, then the longest, then the one with the
+most bytes a second.
 """
 
 from __future__ import annotations
@@ -195,9 +196,8 @@ def mark_duplicates(rows: Sequence[Row], config: DuplicateConfig) -> dict[str, M
 
 def _rank(row: Row) -> tuple[Any, ...]:
     width, height = row.size
-    detail = round(row.sharpness, 1) if row.sharpness is not None else 0.0
-    quality = row.quality if row.quality is not None else 99.0
-    return (-width * height, -round(row.seconds), -detail, quality, -row.file_bytes, row.source, row.piece)
+    rate = row.file_bytes / row.source_seconds if row.source_seconds else float(row.file_bytes)
+    return (-width * height, -round(row.seconds), -rate, row.source, row.piece)
 
 
 def apply_duplicates(rows: Sequence[Row], marked: Mapping[str, Match], config: DuplicateConfig) -> list[Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from diorama import runtime
+from diorama.checkpoint import write_text
 from diorama.data import CacheConfig, LatentCache, PackConfig, PackSampler, Text
+from diorama.data.provenance import provenance
 from diorama.errors import ConfigError, DataError
 from diorama.flow import FrameTimes, Mixture, frame_losses, interpolate, sample_frame_times, velocity_target
 from diorama.media import contact_sheet, save_image
@@ -292,11 +295,12 @@ class TransformerTask:
             save_image(contact_sheet(clip, columns=6, rows=1), folder / f"step-{step:08d}" / f"{i}.png")
 
     def export(self, module: nn.Module, folder: Path) -> None:
-        """Write a whole model folder, weights as float16."""
+        """Write a whole model folder, weights as float16, with ``training_data.json`` that says what it was trained on."""
         assert isinstance(module, Transformer)
         copy.deepcopy(module).half().save(folder / "transformer")
         self.encoders.export(folder)
         write_index(folder, self.config.scheduler)
+        write_text(folder / "training_data.json", json.dumps(provenance(self.cache.shards), indent=1) + "\n")
 
 
 def train_transformer(
