@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
 from diorama import runtime
-from diorama.errors import InputError, TooLargeError
+from diorama.errors import DataError, InputError, TooLargeError
 
 CPU = torch.device("cpu")
 
@@ -49,3 +55,43 @@ def test_prepare_cpu() -> None:
     runtime.prepare_cpu(1)
     assert torch.get_num_threads() == 1
     runtime.prepare_cpu(before)
+
+
+def test_a_folder_is_held_by_one_run(tmp_path: Path) -> None:
+    held = runtime.lock_folder(tmp_path / "out", "writing into")
+    other = runtime.lock_folder(tmp_path / "out", "writing into")
+    with held, pytest.raises(DataError, match="another run is writing into"), other:
+        pass
+    with runtime.lock_folder(tmp_path / "out", "writing into"):
+        assert (tmp_path / "out").is_dir()
+
+
+def test_one_thread_each_puts_the_environment_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    with runtime.one_thread_each():
+        assert (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]) == ("1", "PASSIVE")
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
+WORKER = """
+import os, time
+from diorama.runtime import end_with_parent
+end_with_parent(os.getppid())
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+PARENT = """
+import subprocess, sys
+worker = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
+print(int(worker.stdout.readline()), flush=True)
+"""
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    pid = int(subprocess.run([sys.executable, "-c", PARENT, WORKER], capture_output=True, check=True, timeout=60).stdout)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()

@@ -7,7 +7,9 @@ exits with status 2; the server answers with it in the OpenAI error shape. Progr
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "CheckpointError",
@@ -18,6 +20,7 @@ __all__ = [
     "MediaError",
     "MissingExtraError",
     "TooLargeError",
+    "cannot_write",
     "nearest",
 ]
 
@@ -55,6 +58,13 @@ class MissingExtraError(DioramaError):
 
 class TooLargeError(DioramaError):
     """A request needs more memory or disk than the machine has."""
+
+
+def cannot_write(path: Path, error: OSError) -> DataError:
+    """Return the error for data that a disk did not take, with the remedy where it is full."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error)
+    why = "the disk is full; free some space and run the same command again, finished parts are kept"
+    return DataError(f"{path} cannot be written: {why if full else (error.strerror or str(error)).lower()}")
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

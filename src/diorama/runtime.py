@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from diorama.errors import InputError, TooLargeError
+from diorama.errors import DataError, InputError, TooLargeError, cannot_write
 
 __all__ = [
     "autocast",
     "available_memory",
     "check_memory",
     "choose_device",
+    "end_with_parent",
     "generator",
+    "lock_folder",
     "matmul_rate",
+    "one_thread_each",
     "peak_memory",
     "prepare_cpu",
     "synchronize",
@@ -156,3 +161,58 @@ def _rounds(seconds: float) -> Iterator[float]:
     end = time.perf_counter() + seconds
     while (now := time.perf_counter()) < end:
         yield now
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path, purpose: str) -> Iterator[None]:
+    """Hold a folder for this process; the kernel lets go of it however the process ends.
+
+    Args:
+        folder: Made if it is missing.
+        purpose: What the other run is doing, to complete "another run is ... FOLDER".
+
+    Raises:
+        DataError: another process holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"another run is {purpose} {folder}; wait for it, or choose another folder") from error
+        yield
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let processes started inside find the settings that OpenMP reads once, at its import."""
+    ours = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def end_with_parent(parent: int) -> None:
+    """End this worker process when the one that started it is gone, also after ``kill -9``.
+
+    Args:
+        parent: Process id of the parent.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

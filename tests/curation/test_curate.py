@@ -23,6 +23,7 @@ from diorama.curation.manifest import Row, read_rows
 from diorama.data import ShardSet
 from diorama.errors import DataError, InputError
 from diorama.media import Clip, resize, save_clip
+from diorama.runtime import lock_folder
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def test_captions_are_written_into_rows_and_records(raw: Path, tmp_path: Path) -
 
 
 def test_one_run_at_a_time(raw: Path, tmp_path: Path) -> None:
-    with module.locked(tmp_path), pytest.raises(DataError, match="another run"):
+    with lock_folder(tmp_path, "curating into"), pytest.raises(DataError, match="another run"):
         curate(run_of(raw, tmp_path))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 from collections import Counter, defaultdict
@@ -23,14 +22,15 @@ from diorama.config import to_dict
 from diorama.curation.duplicates import DuplicateConfig, Match, apply_duplicates, mark_duplicates
 from diorama.curation.fates import Limits, decide, keep
 from diorama.curation.frames import piece_clip
-from diorama.curation.manifest import STAGES, Row, cannot_write, library, pending, read_rows, write_rows
+from diorama.curation.manifest import STAGES, Row, library, pending, read_rows, write_rows
 from diorama.curation.scores import Aesthetic
 from diorama.curation.shards import Plan, plan_shards, write_shard
 from diorama.curation.sources import Source, list_sources, local_copy, read_facts
 from diorama.curation.spread import each
 from diorama.curation.trace import TraceConfig, trace_source
-from diorama.errors import DataError, MediaError
+from diorama.errors import MediaError, cannot_write
 from diorama.media import Clip
+from diorama.runtime import lock_folder
 
 __all__ = ["MANIFEST", "CaptionStage", "Curation", "CurationConfig", "Summary", "curate", "source_rows"]
 
@@ -126,7 +126,7 @@ def curate(run: Curation, *, aesthetic: Aesthetic | None = None, captions: Capti
         MissingExtraError: a library is missing.
     """
     library()
-    with locked(run.out):
+    with lock_folder(run.out, "curating into"):
         for left in [*run.out.glob(".shard-*"), *(run.out / _WORK).rglob(".*.part")]:  # of a run that was killed
             left.unlink(missing_ok=True)
         sources = list_sources(run.source, None if run.facts is None else read_facts(run.facts))
@@ -136,22 +136,6 @@ def curate(run: Curation, *, aesthetic: Aesthetic | None = None, captions: Capti
         captioned = _caption_all(run, sources, parts, marked, captions, progress)
         shards = _shard_all(run, sources, captioned, progress)
         return _write_manifest(run, captioned, shards)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the kernel lets go of it however the process ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"another run is curating into {folder}; wait for it, or choose another folder") from error
-        yield
 
 
 def _write_settings(run: Curation, sources: Sequence[Source], captions: CaptionStage | None) -> None:

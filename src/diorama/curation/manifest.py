@@ -7,16 +7,15 @@ row that says why. Parquet files are written whole or not at all, and the same r
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from diorama.errors import DataError, MissingExtraError
+from diorama.errors import DataError, MissingExtraError, cannot_write
 
-__all__ = ["REASONS", "STAGES", "Row", "cannot_write", "library", "pending", "read_rows", "write_rows"]
+__all__ = ["REASONS", "STAGES", "Row", "library", "pending", "read_rows", "write_rows"]
 
 STAGES = {
     "probe": 1,
@@ -283,10 +282,3 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
         if name in values:
             values[name] = [tuple(value or ()) for value in values[name]]
     return [Row(**{name: column[i] for name, column in values.items()}) for i in range(table.num_rows)]
-
-
-def cannot_write(path: Path, error: OSError) -> DataError:
-    """Return the error for a disk that takes no more."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error)
-    why = "the disk is full; free some space and run the same command again, finished parts are kept"
-    return DataError(f"{path} cannot be written: {why if full else (error.strerror or str(error)).lower()}")

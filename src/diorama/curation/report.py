@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diorama.curation.curate import MANIFEST
-from diorama.curation.manifest import REASONS, Row, cannot_write, read_rows
-from diorama.errors import DataError
+from diorama.curation.manifest import REASONS, Row, read_rows
+from diorama.errors import DataError, cannot_write
 
 __all__ = ["funnel", "histogram", "write_report"]
 

@@ -18,9 +18,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from diorama.curation.manifest import STAGES, Row, cannot_write
+from diorama.curation.manifest import STAGES, Row
 from diorama.curation.sources import Source, local_copy
-from diorama.errors import DataError, MediaError
+from diorama.errors import DataError, MediaError, cannot_write
 from diorama.media import Pixels, encode_picture, iter_frames
 from diorama.media.codec import Encoding, encode
 from diorama.media.extract import copy_span

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from diorama.errors import DataError, MissingExtraError
+from diorama.runtime import end_with_parent, one_thread_each
 
 __all__ = ["each"]
 
@@ -68,7 +67,7 @@ def _in_processes(function: Callable[[A], B], items: Sequence[A], workers: int, 
 def _pool(function: Callable[[A], B], items: Sequence[A], waiting: list[int], workers: int, under_way: list[int]) -> Iterator[tuple[int, B]]:
     """Yield results; ``waiting`` loses the items that were handed out and ``under_way`` holds those without a result."""
     context = multiprocessing.get_context("spawn")
-    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(waiting)), context, _start, (os.getpid(),)) as pool:
+    with one_thread_each(), ProcessPoolExecutor(min(workers, len(waiting)), context, _start, (os.getpid(),)) as pool:
         futures: dict[Future[B], int] = {}
         try:
             while waiting or futures:
@@ -97,35 +96,13 @@ def _nothing(item: int) -> int:
     return item
 
 
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let processes started inside find the settings that OpenMP reads once, at its import."""
-    ours = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 def _start(parent: int) -> None:
     """Let a worker end when its parent is killed, and use one thread for OpenCV."""
     with contextlib.suppress(ImportError):
         import cv2
 
         cv2.setNumThreads(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(parent)
 
 
 def _on_ray(function: Callable[[A], B], items: Sequence[A]) -> Iterator[tuple[int, B]]:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diorama.data.fit import Shape, fit, fitted
-from diorama.data.shards import ShardSet, cannot_write
-from diorama.errors import DataError
+from diorama.data.shards import ShardSet
+from diorama.errors import DataError, cannot_write
 from diorama.media import Clip, to_tensor
 
 __all__ = ["CacheConfig", "Encoders", "LatentCache", "Text", "first_captions"]

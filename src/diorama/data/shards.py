@@ -7,7 +7,6 @@ each lies and how large its frames are. The index is written last: a shard witho
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import io
 import json
@@ -20,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diorama.errors import DataError, MediaError
+from diorama.errors import DataError, MediaError, cannot_write
 from diorama.media import Pixels, decode_bytes, decode_picture, encode_bytes, encode_picture
 
 __all__ = ["Sample", "SampleInfo", "ShardSet", "ShardWriter", "cannot_write", "shard_names", "write_shard"]
@@ -101,13 +100,6 @@ def write_shard(folder: Path, number: int, samples: Iterable[Sample], *, crf: in
     finally:
         fresh.unlink(missing_ok=True)
     return infos
-
-
-def cannot_write(path: Path, error: OSError) -> DataError:
-    """Return the error for a disk that takes no more."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    why = "the disk is full; free some space and run the same command again, finished parts are kept"
-    return DataError(f"{path} cannot be written: {why if full else (error.strerror or str(error)).lower()}")
 
 
 def _add_sample(tar: tarfile.TarFile, sample: Sample, crf: int, full_chroma: bool) -> SampleInfo:

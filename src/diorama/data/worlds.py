@@ -7,24 +7,23 @@ stay, unfinished ones are made anew, and the bytes do not depend on how many pro
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from diorama.config import to_dict
-from diorama.data.shards import Sample, cannot_write, shard_names, write_shard
-from diorama.errors import DataError
+from diorama.data.shards import Sample, shard_names, write_shard
+from diorama.errors import DataError, cannot_write
+from diorama.runtime import end_with_parent, lock_folder, one_thread_each
 
 __all__ = ["MIXTURE", "SMALL_MIXTURE", "RenderReport", "Share", "clip_plan", "render_sample", "render_shards"]
 
@@ -156,7 +155,7 @@ def render_shards(
     if not 1 <= count <= SEEDS_PER_RUN or not 0 <= seed < NUM_RUNS:
         raise DataError(f"{count} clips of run {seed} cannot be rendered; allowed are 1 to {SEEDS_PER_RUN} clips and runs 0 to {NUM_RUNS - 1}")
     settings = _Settings(seed=seed, split=split, fps=fps, mixture=mixture)
-    with _locked(folder):
+    with lock_folder(folder, "rendering into"):
         _check_settings(folder, settings)
         for left in folder.glob(".shard-*"):  # of a run that was killed
             left.unlink(missing_ok=True)
@@ -173,22 +172,6 @@ def render_shards(
                 if progress is not None:
                     progress(kept + clips, count)
     return RenderReport(clips=clips, frames=frames, kept=kept, seconds=time.perf_counter() - start)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the kernel lets go of it however the process ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"another run is rendering into {folder}; wait for it, or choose another folder") from error
-        yield
 
 
 def _check_settings(folder: Path, settings: _Settings) -> None:
@@ -242,7 +225,7 @@ def _run(folder: Path, settings: _Settings, shards: list[tuple[int, int]], worke
 
 def _run_pool(folder: Path, settings: _Settings, shards: Mapping[int, int], workers: int) -> Iterator[tuple[int, tuple[int, int]]]:
     context = multiprocessing.get_context("spawn")
-    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(shards)), context, _start_worker, (os.getpid(),)) as pool:
+    with one_thread_each(), ProcessPoolExecutor(min(workers, len(shards)), context, _start_worker, (os.getpid(),)) as pool:
         try:
             futures = {pool.submit(_render_shard, folder, settings, number, size): number for number, size in shards.items()}
             for future in as_completed(futures):
@@ -251,34 +234,12 @@ def _run_pool(folder: Path, settings: _Settings, shards: Mapping[int, int], work
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let processes started inside find the settings that OpenMP reads once, at its import."""
-    ours = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    before: dict[str, Any] = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 def _start_worker(parent: int) -> None:
     """Set a worker up to use one thread and to end when its parent is killed."""
     import torch
 
     torch.set_num_threads(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(parent)
 
 
 def _render_shard(folder: Path, settings: _Settings, number: int, size: int) -> tuple[int, int]:
