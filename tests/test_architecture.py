@@ -53,7 +53,6 @@ LIBRARIES: dict[str, set[str]] = {
     "scipy": {"geometry"},
     "fsspec": {"curation"},
     "huggingface_hub": {"interop"},
-    "torchao": {"interop"},
     "fastapi": {"server"},
     "uvicorn": {"server"},
     "tyro": {"cli"},
