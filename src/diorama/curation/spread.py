@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
+import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from diorama.errors import DataError, MissingExtraError
+from diorama.errors import DataError, DioramaError, MissingExtraError
 from diorama.runtime import end_with_parent, one_thread_each
 
 __all__ = ["each"]
@@ -33,12 +35,12 @@ def each(
 
     Raises:
         MissingExtraError: Ray is asked for and not installed.
-        DataError: processes cannot be started here.
+        DataError: processes cannot be started here, or Ray cannot run what it is given.
     """
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if ray:
-        yield from _on_ray(function, items)
+        yield from _on_ray(function, items, crashed)
     elif workers == 0:
         yield from ((i, function(item)) for i, item in enumerate(items))
     else:
@@ -105,20 +107,56 @@ def _start(parent: int) -> None:
     end_with_parent(parent)
 
 
-def _on_ray(function: Callable[[A], B], items: Sequence[A]) -> Iterator[tuple[int, B]]:
+def _on_ray(function: Callable[[A], B], items: Sequence[A], crashed: Callable[[A], B]) -> Iterator[tuple[int, B]]:
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise MissingExtraError("ray[data]", "cluster", "curating with --ray") from error
-    import pickle
-
+    if not items:  # a run that is finished needs no cluster
+        return
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
 
     def apply(row: dict[str, Any]) -> dict[str, Any]:
-        return {"number": row["number"], "result": pickle.dumps(function(pickle.loads(row["item"])))}
+        return {"number": row["number"], "result": _packed(function, row["item"])}
 
-    rows = ray.data.from_items([{"number": i, "item": pickle.dumps(item)} for i, item in enumerate(items)])
-    for row in rows.map(apply).iter_rows():
-        yield int(row["number"]), pickle.loads(row["result"])
+    # One item a block: a process that dies takes no others with it. Ray's own answer to a death is to try again for ever.
+    packed = [pickle.dumps(item) for item in items]
+    rows = ray.data.from_items([{"number": i, "item": item} for i, item in enumerate(packed)], override_num_blocks=len(items))
+    rows = rows.map(apply, max_retries=1)
+    rows.context.max_errored_blocks = -1
+    rows.context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    lost = set(range(len(items)))
+    for row in rows.iter_rows():
+        lost.discard(int(row["number"]))
+        yield int(row["number"]), _unpacked(row["result"])
+    alone = ray.remote(max_retries=0)(_packed)
+    for i, future in [(i, alone.remote(function, packed[i])) for i in sorted(lost)]:
+        try:
+            yield i, _unpacked(ray.get(future))
+        except ray.exceptions.WorkerCrashedError:
+            yield i, crashed(items[i])
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise DataError(f"Ray cannot run a task ({reason}); each of its machines needs diorama[curation], or leave --ray out") from error
+
+
+def _packed(function: Callable[[A], B], item: bytes) -> bytes:
+    """Return the result, or the message of an error meant for the user, which Ray would bury in a report of its own."""
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        cv2.setNumThreads(1)
+    try:
+        return pickle.dumps((function(pickle.loads(item)), ""))
+    except DioramaError as error:
+        return pickle.dumps((None, str(error)))
+
+
+def _unpacked(result: bytes) -> Any:
+    value, message = pickle.loads(result)
+    if message:
+        raise DataError(message)
+    return value
