@@ -76,6 +76,13 @@ def test_other_budgets_learn_again_and_keep_the_cameras(
     assert again.splat.steps == 3
 
 
+def test_a_file_that_cannot_be_read_leaves_the_folder_free(tmp_path: Path, light: MeasureConfig) -> None:
+    for name in ("first.mp4", "second.mp4"):
+        (tmp_path / name).write_bytes(b"no video")
+        with pytest.raises(MediaError, match=name):
+            measure(Source(name=name, path=tmp_path / name), tmp_path / "m", light)
+
+
 def test_another_clip_is_refused(measured: Measured, corner: Source, measured_folder: Path, light: MeasureConfig) -> None:
     assert corner.frames is not None
     other = dataclasses.replace(corner, frames=corner.frames[::-1])

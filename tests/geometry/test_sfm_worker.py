@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diorama.geometry.sfm_worker import main
+from diorama.geometry.sfm_worker import believable, main
 
 pytest.importorskip("pycolmap")
 
@@ -52,3 +52,8 @@ def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
     (tmp_path / "options.json").write_text(json.dumps({"seed": 0, "num_threads": 1}), encoding="utf-8")
     with pytest.raises(SystemExit, match="allowed: match, map"):
         main("dream", tmp_path)
+
+
+@pytest.mark.parametrize(("params", "good"), [((800, 427, 240, 0.05), True), ((800, 427, 240, 1.2), False), ((100, 427, 240, 0.0), False)])
+def test_lenses_that_nobody_builds(params: tuple[float, ...], good: bool) -> None:
+    assert believable(params, 854) is good

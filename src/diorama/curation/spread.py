@@ -121,7 +121,7 @@ def _on_ray(function: Callable[[A], B], items: Sequence[A], crashed: Callable[[A
     def apply(row: dict[str, Any]) -> dict[str, Any]:
         return {"number": row["number"], "result": _packed(function, row["item"])}
 
-    # One item a block: a process that dies takes no others with it. Ray's own answer to a death is to try again for ever.
+    # One item a block: a process that dies takes no others with it.
     packed = [pickle.dumps(item) for item in items]
     rows = ray.data.from_items([{"number": i, "item": item} for i, item in enumerate(packed)], override_num_blocks=len(items))
     rows = rows.map(apply, max_retries=1)

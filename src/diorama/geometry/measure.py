@@ -185,8 +185,10 @@ class _Stages:
         self.seconds: dict[str, float] = {}
         settings = {"source": _mark(source), **to_dict(config)}
         mark = folder / "settings.json"
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-            self._agree(json.loads(mark.read_text(encoding="utf-8")), settings)
+        # A run that ended before it had frames, of a file that cannot be read, leaves nothing to mix up.
+        if (folder / "stages" / "frames.npz").exists():
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+                self._agree(json.loads(mark.read_text(encoding="utf-8")), settings)
         write_text(mark, json.dumps(settings, indent=2) + "\n")
 
     def _agree(self, before: dict[str, Any], settings: dict[str, Any]) -> None:

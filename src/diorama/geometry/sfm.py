@@ -28,7 +28,7 @@ from diorama.errors import InputError, MissingExtraError
 from diorama.geometry import sfm_worker
 from diorama.geometry.cameras import Cameras, Floats
 from diorama.geometry.matches import Features, normal_scale
-from diorama.geometry.sfm_worker import FOCAL_RATIO
+from diorama.geometry.sfm_worker import believable
 
 __all__ = ["Reconstruction", "SfmConfig", "pairs_to_match", "reconstruct"]
 
@@ -43,8 +43,9 @@ class SfmConfig:
     """Seconds after which matching and mapping are killed together."""
     overlap: int = 8
     """Each frame is matched with this many that follow it, and with those at distances that are powers of two."""
-    num_threads: int = 0
-    """Threads; 0 takes one for each core that the process may use, at most 8."""
+    num_threads: int = 1
+    """Threads; with one, the same clip gives the same model. More are faster and take sums in another order each time, and a clip that can
+    hardly tell its lens gets another lens each time. 0 takes one for each core that the process may use, at most 8."""
     seed: int = 0
     """Of random sampling."""
 
@@ -304,7 +305,7 @@ def _result(model: dict[str, Any], num_frames: int, size: tuple[int, int], secon
     if not all(np.isfinite(model[name]).all() for name in ("poses", "points", "camera", "errors")):
         return failed("the model found has places that are not numbers")
     # behind all cameras, at a lens nobody builds: bundle adjustment converges there when a clip shows no depth
-    if not FOCAL_RATIO[0] <= focal / scale / max(size) <= FOCAL_RATIO[1] or abs(radial) > 1:
+    if not believable(model["camera"], max(size) * scale):
         return failed(f"the model found needs an unbelievable lens of {focal / scale / max(size):.2g} frame widths and distortion {radial:.2g}")
     if len(model["points"]) < 20:
         return failed(f"the model found has only {len(model['points'])} points")

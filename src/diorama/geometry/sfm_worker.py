@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["main"]
+__all__ = ["believable", "main"]
 
 FOCAL_RATIO = (0.3, 8.0)
 """Believable focal lengths in longer sides: fields of view from 118 to 7 degrees."""
+
+MAX_RADIAL = 1.0
+"""Believable radial terms; a fisheye has about 0.5."""
 
 MAX_ERROR, MIN_ANGLE = 4.0, 1.5
 """Observations further from their point than this in pixels, and points under a smaller angle than this in degrees, are thrown out last."""
@@ -109,9 +112,7 @@ def _map(colmap: Any, folder: Path, options: dict[str, Any]) -> None:
         found = [found[0], *(model for model in found[1:] if not set(model.reg_image_ids()) <= largest)]
     result: dict[str, Any] = {"sizes": np.array([model.num_reg_images() for model in found], dtype=np.int64), "map_seconds": mapped - begun}
     if found:
-        adjustment = colmap.BundleAdjustmentOptions(refine_extra_params=True, print_summary=False)
-        adjustment.ceres.solver_options.num_threads = num_threads
-        colmap.bundle_adjustment(found[0], adjustment)
+        found[0] = _adjusted(colmap, found[0], num_threads)
         colmap.ObservationManager(found[0]).filter_all_points3D(MAX_ERROR, MIN_ANGLE)
         result["adjust_seconds"] = time.monotonic() - mapped
         found[0].update_point_3d_errors()
@@ -119,6 +120,27 @@ def _map(colmap: Any, folder: Path, options: dict[str, Any]) -> None:
     part = folder / "model.part.npz"
     np.savez(part, **result)
     part.rename(folder / "model.npz")
+
+
+def _adjusted(colmap: Any, model: Any, num_threads: int) -> Any:
+    """Return a model after its last bundle adjustment, with a radial term where the clip can tell one.
+
+    A camera that flies straight ahead cannot: radial term, focal length and speed make up for each other. Where the term runs away it stays 0.
+    """
+    for radial in (True, False):
+        adjusted = colmap.Reconstruction(model)
+        adjustment = colmap.BundleAdjustmentOptions(refine_extra_params=radial, print_summary=False)
+        adjustment.ceres.solver_options.num_threads = num_threads
+        colmap.bundle_adjustment(adjusted, adjustment)
+        if all(believable(camera.params, max(camera.width, camera.height)) for camera in adjusted.cameras.values()):
+            break
+    return adjusted
+
+
+def believable(params: Any, longer_side: float) -> bool:
+    """Return whether a lens (focal length and centre in pixels, radial term) is one that somebody builds."""
+    focal, _, _, radial = (float(value) for value in params)
+    return FOCAL_RATIO[0] <= focal / longer_side <= FOCAL_RATIO[1] and abs(radial) <= MAX_RADIAL
 
 
 def _arrays(model: Any) -> dict[str, Any]:
