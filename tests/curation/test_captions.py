@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.chat import chat_server
 
 from diorama.curation.captions import Captioning, CaptionOptions, Captions, caption_clip, describer, merge, with_scores
 from diorama.curation.manifest import Row
@@ -106,36 +105,20 @@ def test_our_captioner_writes_both_kinds(tmp_path: Path) -> None:
     assert told.record() == {"dense": [told.dense], "short": [told.short]}
 
 
-class _Vision(BaseHTTPRequestHandler):
-    """An endpoint that says what it was shown."""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text, *images = body["messages"][0]["content"]
-        shown = [decode_picture(base64.b64decode(image["image_url"]["url"].partition(",")[2])) for image in images]
-        sizes = {f"{frame.shape[1]}x{frame.shape[0]}" for frame in shown}
-        said = f"{body['model']} sees {len(shown)} of {sizes.pop()}, the last at {shown[-1].mean():.0f}. Well.\n\nSHORT: A grey field."
-        if "0.1 seconds" in text["text"]:
-            said = "First sentence. Second one."
-        answer = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        pass
+def _seen(body: dict[str, Any], *_: str) -> str:
+    """Say what was shown."""
+    text, *images = body["messages"][0]["content"]
+    shown = [decode_picture(base64.b64decode(image["image_url"]["url"].partition(",")[2])) for image in images]
+    sizes = {f"{frame.shape[1]}x{frame.shape[0]}" for frame in shown}
+    if "0.1 seconds" in text["text"]:
+        return "First sentence. Second one."
+    return f"{body['model']} sees {len(shown)} of {sizes.pop()}, the last at {shown[-1].mean():.0f}. Well.\n\nSHORT: A grey field."
 
 
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Vision)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with chat_server(_seen) as url:
+        yield url
 
 
 def test_an_endpoint_is_shown_frames_and_asked_for_both_kinds(endpoint: str) -> None:

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from tests.chat import chat_server
 
 from diorama.errors import InputError
 from diorama.text.endpoint import ask
 
 
-class _Chat(BaseHTTPRequestHandler):
-    """The last message says how to behave."""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        asked = body["messages"][-1]["content"]
-        if asked == "fail":
-            self.send_response(503)
-            self.end_headers()
-            return
-        if asked == "hang":
-            threading.Event().wait(0.5)
-            return
-        said = "" if asked == "nothing" else f'"{asked}\n {body["model"]} {body["temperature"]} {self.headers["Authorization"]}"'
-        answer = b"no json" if asked == "garbage" else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Chat)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with chat_server(lambda body, path, key: f'"{body["messages"][-1]["content"]}\n {body["model"]} {body["temperature"]} {key} {path}"') as url:
+        yield url
 
 
 def say(url: str, text: str, *, timeout: float = 5.0, key: str | None = None) -> str:
@@ -54,8 +23,8 @@ def say(url: str, text: str, *, timeout: float = 5.0, key: str | None = None) ->
 
 
 def test_the_answer_comes_without_its_quotation_marks(endpoint: str) -> None:
-    assert say(endpoint, "a ball", key="k") == "a ball m 0.2 Bearer k"
-    assert say(f"{endpoint}/chat/completions", "a ball") == "a ball m 0.2 None"
+    assert say(endpoint, "a ball", key="k") == "a ball m 0.2 Bearer k /v1/chat/completions"
+    assert say(f"{endpoint}/chat/completions", "a ball") == "a ball m 0.2 None /v1/chat/completions"
 
 
 @pytest.mark.parametrize(

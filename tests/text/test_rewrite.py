@@ -2,11 +2,9 @@
 
 import json
 import re
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from tests.chat import chat_server
 
 from diorama.errors import ConfigError, InputError
 from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint, split_prompt
@@ -145,57 +143,13 @@ def test_the_grammar_is_read_from_a_model_folder(tmp_path) -> None:
     assert Grammar.load(tmp_path) == GRAMMAR
 
 
-class _Chat(BaseHTTPRequestHandler):
-    """A chat endpoint; the prompt says how to behave."""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt = body["messages"][-1]["content"]
-        if prompt == "fail":
-            self.send_response(401)
-            self.end_headers()
-            return
-        if prompt == "hang":
-            threading.Event().wait(0.5)
-            return
-        said = "" if prompt == "nothing" else f'"{body["model"]} saw {prompt}\n at {self.path} with {self.headers["Authorization"]}"'
-        answer = b"no json" if prompt == "garbage" else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        pass
+def test_an_endpoint_writes_the_caption() -> None:
+    with chat_server(lambda body, path, key: f"{body['model']} saw {body['messages'][-1]['content']} with {key}") as url:
+        assert rewrite_with_endpoint("a ball", url, "m", "k") == "m saw a ball with Bearer k"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Chat)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_an_endpoint_writes_the_caption(endpoint: str) -> None:
-    expected = "m saw a ball at /v1/chat/completions with Bearer k"
-    assert rewrite_with_endpoint("a ball", endpoint, "m", "k") == expected
-    assert rewrite_with_endpoint("a ball", f"{endpoint}/chat/completions", "m", "k") == expected
-
-
-@pytest.mark.parametrize(
-    ("prompt", "message"),
-    [("fail", "status 401"), ("garbage", "as a chat endpoint does"), ("nothing", "no text"), ("hang", r"within 0\.2 s")],
-)
-def test_faults_of_an_endpoint_are_one_sentence(endpoint: str, prompt: str, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        rewrite_with_endpoint(prompt, endpoint, "m", timeout=0.2 if prompt == "hang" else 5)
+def test_a_fault_of_an_endpoint_names_the_other_way_to_rewrite() -> None:
+    with chat_server(lambda *_: "") as url, pytest.raises(InputError, match="status 503") as caught:
+        rewrite_with_endpoint("fail", url, "m")
     assert "\n" not in str(caught.value)
-
-
-def test_an_address_of_another_kind_is_refused() -> None:
-    with pytest.raises(InputError, match="http://"):
-        rewrite_with_endpoint("a ball", "file:///etc/hosts", "m")
+    assert "rewrite" in str(caught.value)
