@@ -5,10 +5,11 @@ Every draw is a function of the seed and the step alone, so that a run resumes a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diorama.errors import DataError
 
@@ -31,6 +32,8 @@ class PackConfig:
     """Share of draws cut to their beginning; later cuts are illegal, since the first latent frame is coded alone."""
     mirror_share: float = 0.5
     """Share of draws that take the clip seen in a mirror."""
+    alike: bool = True
+    """Whether a pack takes clips of one size as long as there are any: most of its attention is one batched call then."""
 
     def __post_init__(self) -> None:
         shares = (self.still_share, self.crop_share, self.mirror_share)
@@ -88,20 +91,29 @@ class PackSampler:
         if not num_allowed:
             raise DataError(f"no clip fits into {limit} tokens, the smallest has {self._sorted[0]}; raise the tokens of a pack or its curriculum")
         rng = np.random.default_rng([self.config.seed, step])
-        room, failed, draws, taken = self.config.tokens, 0, list[Draw](), set[int]()
-        while failed < ATTEMPTS and room >= self._cells.min():
-            draw = self._one(rng, num_allowed)
-            needed = draw.num_frames * int(self._cells[draw.index])
-            if needed > room or (draw.index in taken and len(taken) < num_allowed):
-                failed += 1
-                continue
-            draws.append(draw)
-            taken.add(draw.index)
-            room -= needed
+        allowed = self._order[:num_allowed]
+        alike = allowed[:0]
+        if self.config.alike:
+            # A pack holds more of the small clips, so they are drawn for it less often.
+            share = self._tokens[allowed] / self._tokens[allowed].sum()
+            alike = allowed[(self._grids[allowed] == self._grids[rng.choice(allowed, p=share)]).all(axis=1)]
+        # Trying on favours stills, which clips of one size do not need to fill a pack.
+        attempts = 1 if self.config.alike else ATTEMPTS
+        room, draws, taken = self.config.tokens, list[Draw](), set[int]()
+        for index in _endless(rng, alike, allowed):
+            if not attempts or room < self._cells.min():
+                break
+            draw = self._one(rng, index)
+            needed = draw.num_frames * int(self._cells[index])
+            if needed > room:
+                attempts -= 1
+            elif index not in taken or len(taken) == num_allowed:
+                draws.append(draw)
+                taken.add(index)
+                room -= needed
         return draws
 
-    def _one(self, rng: np.random.Generator, num_allowed: int) -> Draw:
-        index = int(self._order[rng.integers(num_allowed)])
+    def _one(self, rng: np.random.Generator, index: int) -> Draw:
         kind, length, mirror, caption = rng.random(4)
         num_frames = int(self._grids[index, 0])
         if kind < self.config.still_share:
@@ -109,3 +121,10 @@ class PackSampler:
         elif kind < self.config.still_share + self.config.crop_share and num_frames > 2:
             num_frames = 2 + int(length * (num_frames - 2))
         return Draw(index=index, num_frames=num_frames, mirrored=bool(mirror < self.config.mirror_share), caption=float(caption))
+
+
+def _endless(rng: np.random.Generator, first: NDArray[np.int64], then: NDArray[np.int64]) -> Iterator[int]:
+    """Yield every member of ``first`` once, then those of ``then`` over and over, shuffled anew each time."""
+    yield from map(int, rng.permutation(first))
+    while True:
+        yield from map(int, rng.permutation(then))
