@@ -1,52 +1,23 @@
-"""The compiled loops one by one; as a whole they are held against the plain rasteriser in ``test_rasterise``."""
+"""The loops over tiles one by one; as a whole they are held against the plain rasteriser in ``test_rasterise``."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from diorama.geometry import kernels, rasterise_plain
-from diorama.geometry.gaussians import Gaussians, View
+from diorama.geometry import kernels
 from diorama.geometry.rasterise_plain import TILE
 
 COUNT = 300
 
 
-def scene() -> tuple[Gaussians, View, kernels.Cloud, kernels.Camera]:
-    generator = torch.Generator().manual_seed(5)
-    shapes = ((3,), (3,), (4,), (), (4, 3))
-    means, scales, quaternions, logits, sh = (torch.randn(COUNT, *shape, generator=generator) for shape in shapes)
-    gaussians = Gaussians(means=means, log_scales=scales - 2.5, quaternions=quaternions, logits=logits, sh=sh)
-    matrix = np.eye(4)
-    matrix[2, 3] = 1.5
-    view = View(world_to_camera=matrix, focal=(50.0, 55.0), center=(25.0, 18.0), width=50, height=37, near=0.1)
-    cloud = kernels.Cloud(*(tensor.numpy() for tensor in (means, gaussians.log_scales, quaternions, logits, sh)))
-    lens = np.array([50.0, 55.0, 25.0, 18.0, 50, 37, 0.1])
-    return gaussians, view, cloud, kernels.Camera(matrix, view.position, lens)
-
-
-def projected(cloud: kernels.Cloud, camera: kernels.Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows, depths, boxes = np.zeros((COUNT, kernels.COLUMNS), np.float32), np.empty(COUNT, np.float32), np.empty((COUNT, 4), np.int32)
-    kernels.project(0, COUNT, cloud, camera, rows, depths, boxes)
-    return rows, depths, boxes
-
-
-def test_projection_equals_plain() -> None:
-    gaussians, view, cloud, camera = scene()
-    rows, depths, boxes = projected(cloud, camera)
-    plain = rasterise_plain.project(gaussians.map(lambda tensor: tensor.double()), view)
-    assert np.array_equal(boxes, plain.boxes.numpy())
-    seen = boxes[:, 2] >= boxes[:, 0]
-    assert 20 < seen.sum() < COUNT
-    wanted = torch.cat([plain.positions, plain.conics, plain.opacities[:, None], plain.colors], 1).numpy()
-    assert np.allclose(rows[seen], wanted[seen], rtol=1e-5, atol=1e-6)
-    assert np.allclose(depths[seen], plain.depths.numpy()[seen], rtol=1e-6)
-
-
 def test_every_tile_lists_what_touches_it_nearest_first() -> None:
-    _, _, cloud, camera = scene()
-    _, depths, boxes = projected(cloud, camera)
     columns, rows = 4, 3
+    random = np.random.default_rng(5)
+    depths = random.random(COUNT).astype(np.float32)
+    corners = random.integers(0, (columns * TILE, rows * TILE), (COUNT, 2))
+    boxes = np.concatenate([corners, np.minimum(corners + random.integers(-1, 20, (COUNT, 2)), (columns * TILE - 1, rows * TILE - 1))], 1).astype(
+        np.int32
+    )
     counts, starts = np.empty(columns * rows + 1, np.int64), np.empty(COUNT + 1, np.int64)
     kernels.count_tiles(boxes, columns, counts, starts)
     tiles = kernels.Tiles(columns, boxes, counts, np.empty(counts[-1], np.int32), starts, np.empty(starts[-1], np.int64))
@@ -55,7 +26,12 @@ def test_every_tile_lists_what_touches_it_nearest_first() -> None:
         members = tiles.members[counts[tile] : counts[tile + 1]]
         left, top = tile % columns * TILE, tile // columns * TILE
         touches = (
-            (boxes[:, 0] < left + TILE) & (boxes[:, 2] >= left) & (boxes[:, 1] < top + TILE) & (boxes[:, 3] >= top) & (boxes[:, 2] >= boxes[:, 0])
+            (boxes[:, 0] < left + TILE)
+            & (boxes[:, 2] >= left)
+            & (boxes[:, 1] < top + TILE)
+            & (boxes[:, 3] >= top)
+            & (boxes[:, 2] >= boxes[:, 0])
+            & (boxes[:, 3] >= boxes[:, 1])
         )
         assert sorted(members) == np.flatnonzero(touches).tolist()
         assert (np.diff(depths[members]) >= 0).all()

@@ -80,14 +80,15 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         from diorama.geometry import kernels
+        from diorama.geometry.projection_kernels import COLUMNS, Camera, Cloud, project
 
         *tensors, screen, view = inputs
-        cloud = kernels.Cloud(*(tensor.detach().contiguous().numpy() for tensor in tensors))
-        camera = kernels.Camera(view.world_to_camera, view.position, np.array([*view.focal, *view.center, view.width, view.height, view.near]))
+        cloud = Cloud(*(tensor.detach().contiguous().numpy() for tensor in tensors))
+        camera = Camera(view.world_to_camera, view.position, np.array([*view.focal, *view.center, view.width, view.height, view.near]))
         count = len(cloud.means)
-        projected, depths = np.empty((count, kernels.COLUMNS), np.float32), np.empty(count, np.float32)
+        projected, depths = np.empty((count, COLUMNS), np.float32), np.empty(count, np.float32)
         boxes = np.empty((count, 4), np.int32)
-        spread(kernels.project, count, cloud, camera, projected, depths, boxes)
+        spread(project, count, cloud, camera, projected, depths, boxes)
         shift = screen.detach().numpy()
         if shift.any():
             projected[:, :2] += shift
@@ -101,15 +102,16 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from diorama.geometry import kernels
+        from diorama.geometry.projection_kernels import COLUMNS, PLACES, project_backward
 
         cloud, camera, tiles, projected, image, light, view = ctx.state
         image_gradient = _tile(gradients[0], view)
         rest = np.einsum("tcp,tcp->tp", image, image_gradient) + light * _tile(gradients[1][..., None], view)[:, 0]
-        pairs = np.empty((len(tiles.members), kernels.COLUMNS), np.float32)
+        pairs = np.empty((len(tiles.members), COLUMNS), np.float32)
         spread(kernels.composite_backward, len(light), tiles, projected, image_gradient, rest, pairs)
-        out = np.empty((len(cloud.means), kernels.PLACES + 3 * cloud.sh.shape[1]), np.float32)
-        spread(kernels.project_backward, len(out), cloud, camera, tiles, projected, pairs, out)
-        means, scales, quaternions, logits, screen, sh = torch.split(torch.from_numpy(out), [3, 3, 4, 1, 2, out.shape[1] - kernels.PLACES], -1)
+        out = np.empty((len(cloud.means), PLACES + 3 * cloud.sh.shape[1]), np.float32)
+        spread(project_backward, len(out), cloud, camera, tiles, projected, pairs, out)
+        means, scales, quaternions, logits, screen, sh = torch.split(torch.from_numpy(out), [3, 3, 4, 1, 2, out.shape[1] - PLACES], -1)
         return means, scales, quaternions, logits[:, 0], sh.reshape(cloud.sh.shape), screen, None
 
 
