@@ -1,4 +1,4 @@
-"""Kept pieces into shards: the tars that ``diorama train`` reads, in WebDataset's naming with an index beside each.
+"""Kept pieces into shards: the tars of ``media.tars``, which ``diorama train`` reads.
 
 Pieces keep their size, length and rate. Where the source's own packets can be cut to the frame they are copied, without loss and
 without work; else the frames are encoded anew. The record of a sample holds its captions, figures and where it comes from.
@@ -9,9 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
-import os
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,10 +17,11 @@ from typing import Any
 
 from diorama.curation.manifest import STAGES, Row
 from diorama.curation.sources import Source, local_copy
-from diorama.errors import DataError, MediaError, cannot_write
+from diorama.errors import DataError, MediaError
 from diorama.media import Pixels, encode_picture, iter_frames
 from diorama.media.codec import Encoding, encode
 from diorama.media.extract import copy_span
+from diorama.media.tars import CodedSample, shard_name, write_tar
 
 __all__ = ["Plan", "plan_shards", "record_of", "write_shard"]
 
@@ -100,44 +98,20 @@ def write_shard(folder: Path, plan: Plan) -> list[Row]:
     Raises:
         DataError: the disk is full or the folder is not writable.
     """
-    name = f"shard-{plan.number:05d}"
-    fresh = folder / f".{name}.tar.{os.getpid()}"
+    name = shard_name(plan.number)
     rows: list[Row] = []
-    infos: list[dict[str, Any]] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fresh, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for row, sample in _samples(plan):
-                if sample is not None:
-                    infos.append(_add(tar, row, sample))
-                rows.append(dataclasses.replace(row, shard=name) if sample is not None else row)
-        index = folder / f"{name}.index.json"
-        index.unlink(missing_ok=True)
-        if not infos:
-            (folder / f"{name}.tar").unlink(missing_ok=True)
-            return rows
-        fresh.replace(folder / f"{name}.tar")
-        fresh_index = folder / f".{name}.index.{os.getpid()}"
-        fresh_index.write_text(json.dumps({"samples": infos}, indent=1) + "\n", encoding="utf-8")
-        fresh_index.replace(index)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        fresh.unlink(missing_ok=True)
+
+    def kept() -> Iterator[CodedSample]:
+        for row, sample in _samples(plan):
+            rows.append(row if sample is None else dataclasses.replace(row, shard=name))
+            if sample is not None:
+                yield sample
+
+    write_tar(folder, plan.number, kept())
     return rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    kind: str
-    data: bytes
-    width: int
-    height: int
-    num_frames: int
-    fps: float
-
-
-def _samples(plan: Plan) -> Iterator[tuple[Row, _Sample | None]]:
+def _samples(plan: Plan) -> Iterator[tuple[Row, CodedSample | None]]:
     sources = {source.name: source for source in plan.sources}
     for name, group in groupby(plan.rows, key=lambda row: row.source):
         rows = [dataclasses.replace(row, versions=f"{row.versions}, shards {STAGES['shards']}") for row in group]
@@ -148,30 +122,36 @@ def _samples(plan: Plan) -> Iterator[tuple[Row, _Sample | None]]:
             yield from ((row.dropped("unreadable", "shards", str(error)), None) for row in rows)
 
 
-def _samples_of(path: Path, rows: Sequence[Row]) -> Iterator[tuple[Row, _Sample | None]]:
+def _samples_of(path: Path, rows: Sequence[Row]) -> Iterator[tuple[Row, CodedSample | None]]:
     with contextlib.ExitStack() as stack:
         reader: _Reader | None = None
         for row in rows:
-            width, height = row.size
             try:
                 if row.kind == "image":
                     pixels = _cropped(row, next(iter(iter_frames(path))).pixels)
-                    sample = _Sample(kind="png", data=encode_picture(pixels), width=width, height=height, num_frames=1, fps=1.0)
-                    yield dataclasses.replace(row, stored="encoded"), sample
+                    yield _stored(row, "encoded", encode_picture(pixels), 1)
                     continue
                 copied = None if row.variable_rate else copy_span(path, row.start, row.num_frames, row.fps, box=_stored_box(row))
                 if copied is not None:
-                    sample = _Sample(kind="mp4", data=copied, width=width, height=height, num_frames=row.num_frames, fps=row.fps)
-                    yield dataclasses.replace(row, stored="copied"), sample
+                    yield _stored(row, "copied", copied, row.num_frames)
                     continue
                 if reader is None:
                     reader = stack.enter_context(contextlib.closing(_Reader(path, row)))
-                data, count = reader.encode(row)
-                sample = _Sample(kind="mp4", data=data, width=width, height=height, num_frames=count, fps=row.fps)
-                yield dataclasses.replace(row, stored="encoded"), sample
+                yield _stored(row, "encoded", *reader.encode(row))
             except MediaError as error:
                 reader = None
                 yield row.dropped("damaged", "shards", str(error).replace(str(path), row.source)), None
+
+
+def _stored(row: Row, how: str, data: bytes, num_frames: int) -> tuple[Row, CodedSample]:
+    """Return a row that says how its piece is stored, and the piece."""
+    row = dataclasses.replace(row, stored=how)
+    width, height = row.size
+    still = row.kind == "image"
+    fps = 1.0 if still else row.fps
+    record = record_of(row, width, height, num_frames, fps)
+    kind = "png" if still else "mp4"
+    return row, CodedSample(key=row.key, kind=kind, data=data, record=record, height=height, width=width, num_frames=num_frames, fps=fps)
 
 
 def _stored_box(row: Row) -> tuple[int, int, int, int] | None:
@@ -219,29 +199,3 @@ class _Reader:
         close = getattr(self.frames, "close", None)
         if close is not None:
             close()
-
-
-def _add(tar: tarfile.TarFile, row: Row, sample: _Sample) -> dict[str, Any]:
-    record = json.dumps(record_of(row, sample.width, sample.height, sample.num_frames, sample.fps), sort_keys=True).encode()
-    offset = _member(tar, f"{row.key}.{sample.kind}", sample.data)
-    record_offset = _member(tar, f"{row.key}.json", record)
-    return {
-        "key": row.key,
-        "kind": sample.kind,
-        "offset": offset,
-        "size": len(sample.data),
-        "record_offset": record_offset,
-        "record_size": len(record),
-        "height": sample.height,
-        "width": sample.width,
-        "num_frames": sample.num_frames,
-        "fps": sample.fps,
-    }
-
-
-def _member(tar: tarfile.TarFile, name: str, data: bytes) -> int:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    offset = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(member, io.BytesIO(data))
-    return offset

@@ -1,28 +1,24 @@
-"""Training clips in tar files: WebDataset's naming, with an index beside each tar for random access.
+"""Training clips in tar files: made of frames, and read at random by the index beside each tar.
 
-``shard-00000.tar`` holds ``<key>.mp4`` (``<key>.png`` for a still) and ``<key>.json``; ``shard-00000.index.json`` says where
-each lies and how large its frames are. The index is written last: a shard without one does not exist.
+How the files look is said in ``media.tars``, which writes them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
 import json
-import os
 import re
-import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diorama.errors import DataError, MediaError, cannot_write
+from diorama.errors import DataError, MediaError
 from diorama.media import Pixels, decode_bytes, decode_picture, encode_bytes, encode_picture
+from diorama.media.tars import CodedSample, SampleInfo, write_tar
 
-__all__ = ["Sample", "SampleInfo", "ShardSet", "ShardWriter", "cannot_write", "shard_names", "write_shard"]
+__all__ = ["Sample", "SampleInfo", "ShardSet", "ShardWriter", "shard_names", "write_shard"]
 
 _INDEX = re.compile(r"shard-(\d{5,})\.index\.json")
 
@@ -41,29 +37,6 @@ class Sample:
     """What is known about it, as JSON can hold it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SampleInfo:
-    """Where a sample lies and how large it is."""
-
-    key: str
-    kind: str
-    """``mp4`` or ``png``."""
-    offset: int
-    """Byte in the tar at which the pictures start."""
-    size: int
-    """Bytes of the pictures."""
-    record_offset: int
-    """Byte in the tar at which the record starts."""
-    record_size: int
-    """Bytes of the record."""
-    height: int
-    """Pixels."""
-    width: int
-    """Pixels."""
-    num_frames: int
-    fps: float
-
-
 def shard_names(folder: Path) -> list[str]:
     """Return the names, such as ``shard-00000``, of the complete shards of a folder, in order."""
     names = [match.group(0).removesuffix(".index.json") for path in folder.glob("shard-*.index.json") if (match := _INDEX.fullmatch(path.name))]
@@ -76,62 +49,29 @@ def write_shard(folder: Path, number: int, samples: Iterable[Sample], *, crf: in
     Args:
         folder: Where; made if absent.
         number: The shard's number.
-        samples: The clips, taken one at a time.
+        samples: The clips, taken one at a time. If there are none, no shard is left.
         crf: x264's rate factor; 8 keeps 43 to 45 dB on rendered worlds.
         full_chroma: Keep colour at full resolution.
 
     Raises:
-        DataError: the disk is full or the folder is not writable.
+        DataError: the disk is full, the folder is not writable, or a key is not allowed.
     """
-    stem = folder / f"shard-{number:05d}"
-    fresh = folder / f".{stem.name}.tar.{os.getpid()}"
-    infos: list[SampleInfo] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fresh, "w", format=tarfile.USTAR_FORMAT) as tar:
-            infos.extend(_add_sample(tar, sample, crf, full_chroma) for sample in samples)
-        stem.with_suffix(".index.json").unlink(missing_ok=True)
-        fresh.replace(stem.with_suffix(".tar"))
-        index = folder / f".{stem.name}.index.{os.getpid()}"
-        index.write_text(json.dumps({"samples": [dataclasses.asdict(info) for info in infos]}, indent=1) + "\n", encoding="utf-8")
-        index.replace(stem.with_suffix(".index.json"))
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        fresh.unlink(missing_ok=True)
-    return infos
+    return write_tar(folder, number, (_coded(sample, crf, full_chroma) for sample in samples))
 
 
-def _add_sample(tar: tarfile.TarFile, sample: Sample, crf: int, full_chroma: bool) -> SampleInfo:
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,90}", sample.key) is None:
-        raise DataError(f"sample key '{sample.key}' is not allowed: use up to 90 letters, digits, - and _")
+def _coded(sample: Sample, crf: int, full_chroma: bool) -> CodedSample:
     num_frames, height, width = sample.frames.shape[:3]
     still = num_frames == 1
-    pictures = encode_picture(sample.frames[0]) if still else encode_bytes(sample.frames, sample.fps, crf=crf, full_chroma=full_chroma)
-    record = json.dumps(dict(sample.record), sort_keys=True).encode()
-    kind = "png" if still else "mp4"
-    offset = _add_member(tar, f"{sample.key}.{kind}", pictures)
-    record_offset = _add_member(tar, f"{sample.key}.json", record)
-    return SampleInfo(
+    return CodedSample(
         key=sample.key,
-        kind=kind,
-        offset=offset,
-        size=len(pictures),
-        record_offset=record_offset,
-        record_size=len(record),
+        kind="png" if still else "mp4",
+        data=encode_picture(sample.frames[0]) if still else encode_bytes(sample.frames, sample.fps, crf=crf, full_chroma=full_chroma),
+        record=sample.record,
         height=height,
         width=width,
         num_frames=num_frames,
         fps=sample.fps,
     )
-
-
-def _add_member(tar: tarfile.TarFile, name: str, data: bytes) -> int:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    offset = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(member, io.BytesIO(data))
-    return offset
 
 
 class ShardWriter:
