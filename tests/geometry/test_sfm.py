@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +26,7 @@ def orbit(count: int = 10, sweep: float = 0.9) -> Cameras:
     matrices = np.tile(np.eye(4), (count, 1, 1))
     for i, angle in enumerate(np.linspace(-sweep / 2, sweep / 2, count)):
         c, s = math.cos(angle), math.sin(angle)
-        matrices[i, :3, :3] = [[c, 0, -s], [0, 1, 0], [s, 0, c]]
+        matrices[i, :3, :3] = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
         matrices[i, :3, 3] = [0, 0.05 * math.sin(5 * angle), 5.0]
     intrinsics = np.tile(np.array([[380.0, 0, 160], [0, 380, 120], [0, 0, 1]]), (count, 1, 1))
     return Cameras(intrinsics=intrinsics, world_to_camera=matrices, width=SIZE[0], height=SIZE[1])
@@ -121,6 +126,45 @@ def test_the_time_limit_kills_and_says_so(tmp_path: Path) -> None:
     assert result.failure is not None
     assert "longer than 0.05 seconds" in result.failure
     assert not (tmp_path / "matches.db").exists()
+
+
+PARENT = """
+import sys
+import numpy as np
+from diorama.geometry.matches import Features
+from diorama.geometry.sfm import reconstruct
+rng = np.random.default_rng(0)
+frames = [Features(points=rng.random((3000, 2)) * 600, descriptors=rng.random((3000, 128)).astype(np.float32)) for _ in range(20)]
+reconstruct(frames, (320, 240), sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not list its processes under /proc")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+def test_the_worker_ends_with_its_parent(tmp_path: Path, how: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stderr=subprocess.DEVNULL) as parent:
+        within(60, (tmp_path / "matches.part.db").exists)  # the worker is at its matching
+        (worker,) = [int(path.name) for path in Path("/proc").glob("[0-9]*") if parent_of(path) == parent.pid]
+        parent.send_signal(how)
+        parent.wait(20)
+        within(20, lambda: parent_of(Path("/proc", str(worker))) is None)
+    assert not (tmp_path / "matches.db").exists()
+
+
+def parent_of(process: Path) -> int | None:
+    """Return the parent of a process that runs, and None of one that is gone or waits to be fetched."""
+    try:
+        state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return None
+    return None if state == "Z" else int(parent)
+
+
+def within(seconds: float, what: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_crash_is_reported_and_leaves_the_folder_usable(tmp_path: Path) -> None:

@@ -272,8 +272,11 @@ def _run(stage: str, folder: Path, limit: float) -> str | None:
     """Run a stage of the worker; return what went wrong, with a place for the time limit, or None."""
     command = [sys.executable, "-m", "diorama.geometry.sfm_worker", stage, str(folder)]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GLOG_minloglevel": "1"}
-    with (folder / "log.txt").open("ab") as log:
-        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+    with (
+        (folder / "log.txt").open("ab") as log,
+        # the pipe is closed with this process, and the worker ends with the pipe
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True) as worker,
+    ):
         try:
             status = worker.wait(timeout=max(limit, 0.01))
         except subprocess.TimeoutExpired:
@@ -282,7 +285,6 @@ def _run(stage: str, folder: Path, limit: float) -> str | None:
             if worker.poll() is None:
                 # a hang inside its signal handler ignores everything gentler
                 os.killpg(worker.pid, signal.SIGKILL)
-                worker.wait()
     if status is None:
         return "structure from motion took longer than {limit:g} seconds and was stopped"
     if status != 0:

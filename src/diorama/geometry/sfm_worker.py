@@ -5,13 +5,16 @@
 * match: features.npz -> matches.db, matches verified by two-view geometry;
 * map: matches.db -> model.npz, the largest model after a last bundle adjustment.
 
-A file appears under its name only when it is whole, so a stage that was killed is simply done again.
+A file appears under its name only when it is whole, so a stage that was killed is simply done again. The worker ends when its standard
+input does, which is when its parent is gone, however that ended.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -172,5 +175,16 @@ def _arrays(model: Any) -> dict[str, Any]:
     }
 
 
+def _end_with_input() -> None:
+    """End this process when its standard input ends; ``runtime.end_with_parent`` would bring torch along, a second for every stage."""
+
+    def watch() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
+    _end_with_input()
     main(sys.argv[1], Path(sys.argv[2]))
