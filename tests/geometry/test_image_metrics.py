@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diorama.errors import InputError
-from diorama.geometry.image_metrics import psnr, ssim, ssim_map
+from diorama.geometry.image_metrics import psnr, ssim, ssim_map, window
 
 
 def picture(*shape: int) -> np.ndarray:
@@ -43,14 +43,24 @@ def test_float_and_uint8_say_the_same() -> None:
 def test_ssim_follows_its_definition_at_one_place() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.random((11, 11)), rng.random((11, 11))
-    weight = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
-    window = np.outer(weight, weight) / weight.sum() ** 2
-    mx, my = (window * x).sum(), (window * y).sum()
-    vx, vy, cov = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum(), (window * (x - mx) * (y - my)).sum()
+    bell = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    weight = np.outer(bell, bell) / bell.sum() ** 2
+    mx, my = (weight * x).sum(), (weight * y).sum()
+    vx, vy, cov = (weight * (x - mx) ** 2).sum(), (weight * (y - my) ** 2).sum(), (weight * (x - mx) * (y - my)).sum()
     expected = (2 * mx * my + 1e-4) * (2 * cov + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))
     found = ssim_map(torch.from_numpy(x)[None, None], torch.from_numpy(y)[None, None])
     assert found.shape == (1, 1, 1, 1)
     assert float(found) == pytest.approx(expected)
+    np.testing.assert_allclose(window(), bell / bell.sum(), rtol=1e-6)
+
+
+def test_a_window_that_reaches_over_the_edge_sees_black_there() -> None:
+    a = torch.rand(1, 2, 14, 17, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    b = a.flip(-1)
+    whole = ssim_map(a, b, padding=5)
+    assert whole.shape == a.shape
+    torch.testing.assert_close(whole[..., 5:-5, 5:-5], ssim_map(a, b))
+    torch.testing.assert_close(whole, ssim_map(*(torch.nn.functional.pad(picture, (5, 5, 5, 5)) for picture in (a, b))))
 
 
 def test_ssim_knows_equal_from_noisy_and_is_differentiable() -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from diorama.geometry import loss_kernels
-from diorama.geometry.photometric import window
+from diorama.geometry.image_metrics import window
 
 HEIGHT, WIDTH = 14, 9
 

@@ -56,7 +56,3 @@ def test_pixels_of_no_weight_do_not_count_in_the_difference() -> None:
     other = target.clone()
     other[4:9] = 0.123
     assert photometric.compiled(image, target, weight, 0.0).item() == photometric.compiled(image, other, weight, 0.0).item()
-
-
-def test_the_window_sums_to_one() -> None:
-    assert float(photometric.window().sum()) == pytest.approx(1, abs=1e-6)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from diorama.errors import InputError
+from diorama.geometry.image_metrics import ssim_map
 
 __all__ = ["as_video", "difference", "flicker", "psnr", "ssim"]
 
@@ -77,30 +77,9 @@ def ssim(a: Frames, b: Frames) -> Tensor:
 
     Raises:
         InputError: the sizes differ or a side is below 11 pixels.
-
-    Source: Wang et al. 2004, "Image quality assessment", sections III.B and III.C: an 11 x 11 Gaussian window of
-    sigma 1.5 laid only where it fits, K1 = 0.01, K2 = 0.03.
     """
-    x, y = _pair(a, b)
-    batch, _, _, height, width = x.shape
-    if min(height, width) < 11:
-        raise InputError(f"structural similarity needs sides of at least 11 pixels, got {width}x{height}")
-    x, y = (v.reshape(-1, 1, height, width).double() for v in (x, y))
-    mean_x, mean_y = _blur(x), _blur(y)
-    var_x = _blur(x * x) - mean_x.square()
-    var_y = _blur(y * y) - mean_y.square()
-    covariance = _blur(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    top = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    bottom = (mean_x.square() + mean_y.square() + c1) * (var_x + var_y + c2)
-    return (top / bottom).reshape(batch, -1).mean(1).float()
-
-
-def _blur(image: Tensor) -> Tensor:
-    offsets = torch.arange(-5, 6, dtype=image.dtype, device=image.device)
-    window = torch.exp(-offsets.square() / (2 * 1.5**2))
-    window = window / window.sum()
-    return functional.conv2d(functional.conv2d(image, window.view(1, 1, 11, 1)), window.view(1, 1, 1, 11))
+    x, y = (video.flatten(1, 2).double() for video in _pair(a, b))
+    return ssim_map(x, y).flatten(1).mean(1).float()
 
 
 def difference(frames: Frames) -> Tensor:

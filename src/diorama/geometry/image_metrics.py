@@ -1,4 +1,8 @@
-"""How alike two pictures are: the numbers that held-out views are graded by."""
+"""How alike two pictures are: the numbers that held-out views and whole clips are graded by.
+
+Source of structural similarity: Wang et al. 2004, "Image quality assessment", sections III.B and III.C: an 11 x 11 Gaussian window of
+sigma 1.5, K1 = 0.01, K2 = 0.03.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,19 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from diorama.errors import InputError
 
-__all__ = ["psnr", "ssim", "ssim_map"]
+__all__ = ["C1", "C2", "TAPS", "psnr", "ssim", "ssim_map", "window"]
+
+TAPS = 11
+"""Places of the window of structural similarity along a side."""
+C1, C2 = 0.01**2, 0.03**2
+"""Its constants for pictures in [0, 1]."""
+_SIGMA = 1.5
 
 Picture = Tensor | NDArray[np.generic]
 
@@ -80,33 +90,38 @@ def ssim(a: Picture, b: Picture) -> float:
     return float(ssim_map(*pictures).mean())
 
 
-def ssim_map(a: Tensor, b: Tensor) -> Tensor:
-    """Return the structural similarity at every place where the window fits, differentiable in both pictures.
+def ssim_map(a: Tensor, b: Tensor, *, padding: int = 0) -> Tensor:
+    """Return the structural similarity at every place of the window, differentiable in both pictures.
 
     Args:
-        a: float ``[B, C, H, W]`` in [0, 1], both sides at least 11 pixels.
+        a: float ``[B, C, H, W]`` in [0, 1], both sides at least 11 pixels with the padding.
         b: The same shape.
+        padding: P, pixels by which the window may reach over each edge, where both pictures count as 0. None, as Wang et al. have
+            it; 5 gives every pixel a value.
 
     Returns:
-        ``[B, C, H - 10, W - 10]`` in [-1, 1].
+        ``[B, C, H + 2 P - 10, W + 2 P - 10]`` in [-1, 1].
 
     Raises:
         InputError: a side is below 11 pixels.
-
-    Source: Wang et al. 2004, "Image quality assessment", sections III.B and III.C: an 11 x 11 Gaussian window of
-    sigma 1.5 laid only where it fits, K1 = 0.01, K2 = 0.03.
     """
     batch, channels, height, width = a.shape
-    if min(height, width) < 11:
-        raise InputError(f"structural similarity needs sides of at least 11 pixels, got {width}x{height}")
-    offsets = torch.arange(-5, 6, dtype=a.dtype, device=a.device)
-    window = torch.exp(-offsets.square() / (2 * 1.5**2))
-    window = window / window.sum()
-    maps = torch.stack([a, b, a * a, b * b, a * b]).reshape(-1, 1, height, width)
-    maps = functional.conv2d(functional.conv2d(maps, window.view(1, 1, 11, 1)), window.view(1, 1, 1, 11))
-    mean_a, mean_b, aa, bb, ab = maps.view(5, batch, channels, height - 10, width - 10)
-    c1, c2 = 0.01**2, 0.03**2
-    top = (2 * mean_a * mean_b + c1) * (2 * (ab - mean_a * mean_b) + c2)
-    bottom = (mean_a.square() + mean_b.square() + c1) * (aa - mean_a.square() + bb - mean_b.square() + c2)
-    similarity: Tensor = top / bottom
-    return similarity
+    if min(height, width) + 2 * padding < TAPS:
+        raise InputError(f"structural similarity needs sides of at least {TAPS} pixels, got {width}x{height}")
+    x, y = (picture.reshape(-1, 1, height, width) for picture in (a, b))
+    taps = window(a.dtype).to(a.device)
+
+    def blur(picture: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(picture, taps.view(1, 1, 1, -1), padding=(0, padding)), taps.view(1, 1, -1, 1), padding=(padding, 0))
+
+    mean_x, mean_y = blur(x), blur(y)
+    variance = blur(x * x) - mean_x**2 + blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    similarity = (2 * mean_x * mean_y + C1) * (2 * covariance + C2) / ((mean_x**2 + mean_y**2 + C1) * (variance + C2))
+    return similarity.view(batch, channels, *similarity.shape[2:])
+
+
+def window(dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the window of structural similarity along a side: ``[11]``, with sum 1."""
+    weights = torch.exp(-((torch.arange(TAPS, dtype=torch.float64) - TAPS // 2) ** 2) / (2 * _SIGMA**2))
+    return (weights / weights.sum()).to(dtype)

@@ -1,7 +1,7 @@
 """Compiled loops of the photometric loss: blurs of rows and columns, structural similarity and its gradient.
 
 Import this module only from inside a function: numba is in the extra ``geometry``. Pictures are rows of ``3 W`` interleaved numbers;
-outside the picture they are 0, as in the convolutions of the plain twin in ``photometric``.
+outside the picture they are 0, as in the plain twin in ``photometric``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from diorama.geometry.compiled import compiled
-from diorama.geometry.photometric import C1, C2, TAPS, window
+from diorama.geometry.image_metrics import C1, C2, TAPS, window
 
 __all__ = ["across", "across_gradients", "down", "down_gradients"]
 

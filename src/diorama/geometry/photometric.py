@@ -2,8 +2,8 @@
 
 ``plain`` is PyTorch, on any device; ``compiled`` is the same number and gradient from compiled loops on the CPU.
 
-Source: B. Kerbl et al., "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (2023), section 6; Z. Wang et al., "Image quality
-assessment: from error visibility to structural similarity" (2004).
+Source: B. Kerbl et al., "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (2023), section 6; structural similarity is
+that of ``image_metrics``, with pixels of 0 around the picture.
 """
 
 from __future__ import annotations
@@ -12,22 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diorama.geometry.compiled import spread
+from diorama.geometry.image_metrics import TAPS, ssim_map
 
-__all__ = ["C1", "C2", "TAPS", "compiled", "plain", "window"]
-
-TAPS = 11
-C1, C2 = 0.01**2, 0.03**2
-_SIGMA = 1.5
-
-
-def window() -> Tensor:
-    """Return the blur of structural similarity: a Gaussian of 1.5 pixels at ``[11]`` places, with sum 1."""
-    weights = torch.exp(-((torch.arange(TAPS, dtype=torch.float64) - TAPS // 2) ** 2) / (2 * _SIGMA**2))
-    return (weights / weights.sum()).float()
+__all__ = ["compiled", "plain"]
 
 
 def plain(image: Tensor, target: Tensor, weight: Tensor, ssim_weight: float) -> Tensor:
@@ -42,18 +32,9 @@ def plain(image: Tensor, target: Tensor, weight: Tensor, ssim_weight: float) -> 
     Returns:
         A number.
     """
-    x, y = (picture.permute(2, 0, 1)[:, None] for picture in (image, target))
-    taps = window().to(image)
-
-    def blur(picture: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(picture, taps.view(1, 1, 1, -1), padding=(0, TAPS // 2)), taps.view(1, 1, -1, 1), padding=(TAPS // 2, 0))
-
-    mean_x, mean_y = blur(x), blur(y)
-    variance = blur(x * x) - mean_x**2 + blur(y * y) - mean_y**2
-    covariance = blur(x * y) - mean_x * mean_y
-    ssim = (2 * mean_x * mean_y + C1) * (2 * covariance + C2) / ((mean_x**2 + mean_y**2 + C1) * (variance + C2))
+    ssim = ssim_map(*(picture.permute(2, 0, 1)[None] for picture in (image, target)), padding=TAPS // 2)
     difference = (image - target).abs() * weight
-    return (1 - ssim_weight) * difference.sum() + ssim_weight * (weight.sum() - (ssim[:, 0].permute(1, 2, 0) * weight).sum())
+    return (1 - ssim_weight) * difference.sum() + ssim_weight * (weight.sum() - (ssim[0].permute(1, 2, 0) * weight).sum())
 
 
 def compiled(image: Tensor, target: Tensor, weight: Tensor, ssim_weight: float) -> Tensor:
