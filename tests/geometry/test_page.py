@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import math
 import re
@@ -185,6 +186,36 @@ def test_the_script_draws_points_where_a_projection_says(tmp_path: Path) -> None
     assert drawn["again"] == drawn["before"]
     assert drawn["view"] == "frame 1"
 
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_tables_fit_a_wide_window_and_scroll_by_themselves_in_a_narrow_one(tmp_path: Path) -> None:
+    row = report()["row"] | {"name": "a_name_without_spaces_" * 6, "nerf_psnr": 31.0, "splat_psnr": 44.6, "gap": -13.6}
+    references = {"rows": [row | {"name": "its first 177 frames, through the autoencoder"}] * 2, "about": "as measured"}
+    (tmp_path / "page.html").write_text(page(report(row=row, references=references), scene(), views()), encoding="utf-8")
+    frames = "".join(f'<iframe src="page.html" style="border:0;width:{width}px;height:900px"></iframe>' for width in (1200, 400))
+    (tmp_path / "frames.html").write_text(frames + RULER, encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--allow-file-access-from-files", "--virtual-time-budget=2000"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    out = subprocess.run(["chromium", *flags, f"file://{tmp_path / 'frames.html'}"], capture_output=True, text=True, check=True, timeout=60)
+    found = re.search(r'<body id="(.*?)"', out.stdout)
+    assert found
+    wide, narrow = json.loads(html.unescape(found.group(1)))
+    assert len(wide["tables"]) == 2
+    assert wide["page"] == 0
+    assert wide["tables"] == [0, 0]
+    assert narrow["page"] == 0
+    assert min(narrow["tables"]) > 0
+
+
+RULER = """<script>
+addEventListener("load", () => {
+  const over = (box) => box.scrollWidth - box.clientWidth;
+  document.body.id = JSON.stringify([...document.querySelectorAll("iframe")].map((frame) => {
+    const inside = frame.contentDocument;
+    return { page: over(inside.documentElement), tables: [...inside.querySelectorAll(".scroll")].map(over) };
+  }));
+});
+</script>"""
 
 STAGE = r"""
 const fs = require("fs");
