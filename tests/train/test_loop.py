@@ -189,7 +189,7 @@ def test_only_the_last_two_checkpoints_stay(tmp_path: Path) -> None:
 
 
 def test_a_second_run_in_the_folder_is_refused(tmp_path: Path) -> None:
-    with state.lock(tmp_path), pytest.raises(state.TrainingError, match="another run trains in"):
+    with state.lock(tmp_path), pytest.raises(DataError, match="another run is training in"):
         train(tmp_path)
 
 

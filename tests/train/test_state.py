@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from diorama.checkpoint import load_tensors, save_folder
-from diorama.errors import CheckpointError
+from diorama.errors import CheckpointError, DataError
 from diorama.train import state
 from diorama.train.ema import Ema
 from diorama.train.optim import MuonAdamW, OptimConfig
@@ -83,10 +83,10 @@ def test_an_unknown_tensor_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_lock_is_let_go_and_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with state.lock(tmp_path), pytest.raises(state.TrainingError, match="another run"), state.lock(tmp_path):
+    with state.lock(tmp_path), pytest.raises(DataError, match="another run"), state.lock(tmp_path):
         pass
     with state.lock(tmp_path):
         pass
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot be written"), state.lock(tmp_path / "file"):
+    with pytest.raises(DataError, match="cannot be written"), state.lock(tmp_path / "file"):
         pass

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from diorama.checkpoint import load_tensors, save_folder
 from diorama.errors import CheckpointError, DioramaError
+from diorama.runtime import lock_folder
 from diorama.train.optim import MuonAdamW
 
 __all__ = ["KEPT", "TrainingError", "checkpoints", "lock", "resume", "save"]
@@ -24,25 +23,13 @@ class TrainingError(DioramaError):
     """Training cannot go on; the message names the last good checkpoint."""
 
 
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; the lock goes with the process, however it ends.
+def lock(folder: Path) -> AbstractContextManager[None]:
+    """Hold a run's folder; see ``runtime.lock_folder``.
 
     Raises:
-        TrainingError: another process holds it.
-        CheckpointError: the folder cannot be made or written.
+        DataError: another process holds it, or it cannot be made or written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be written: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TrainingError(f"another run trains in {folder}; wait for it, stop it, or give this run another folder") from error
-        yield
+    return lock_folder(folder, "training in")
 
 
 def checkpoints(folder: Path) -> list[Path]:
