@@ -69,12 +69,10 @@ def learned(scene: Capture) -> tuple[NerfResult, list[tuple[int, int]]]:
 
 def test_frames_never_seen_are_shown(learned: tuple[NerfResult, list[tuple[int, int]]], scene: Capture) -> None:
     result, heard = learned
-    assert result.held_out == (4, 12)
-    assert result.mean_psnr > 23
-    assert result.mean_psnr == pytest.approx(np.mean(result.psnr))
-    assert result.mean_ssim == pytest.approx(np.mean(result.ssim))
-    assert result.mean_ssim > 0.75
-    assert result.steps == CONFIG.steps
+    assert result.views.held_out == (4, 12)
+    assert result.views.mean_psnr > 23
+    assert result.views.mean_ssim > 0.75
+    assert result.views.steps == CONFIG.steps
     assert heard[-1] == (1000, 1000)
     assert heard == sorted(heard)
     rays = np.stack([*np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5), np.ones((SIZE, SIZE))], -1)
@@ -87,7 +85,7 @@ def test_frames_never_seen_are_shown(learned: tuple[NerfResult, list[tuple[int, 
 def test_shuffled_frames_are_shown_worse(learned: tuple[NerfResult, list[tuple[int, int]]], scene: Capture) -> None:
     order = np.random.default_rng(0).permutation(COUNT)
     shuffled = learn(replace(scene, frames=scene.frames[order]), CONFIG)
-    assert shuffled.mean_psnr < learned[0].mean_psnr - 3
+    assert shuffled.views.mean_psnr < learned[0].views.mean_psnr - 3
 
 
 def test_what_masks_cover_changes_nothing(scene: Capture) -> None:
@@ -95,28 +93,28 @@ def test_what_masks_cover_changes_nothing(scene: Capture) -> None:
     masks[:, 10:20, 5:15] = False
     spoiled = np.where(masks[..., None], scene.frames, 255 - scene.frames)
     clean, masked = (learn(replace(scene, frames=frames, masks=masks), SHORT) for frames in (scene.frames, spoiled))
-    np.testing.assert_array_equal(clean.renders, masked.renders)
-    assert clean.psnr == masked.psnr
-    assert clean.ssim == pytest.approx(masked.ssim, abs=0.15)
+    np.testing.assert_array_equal(clean.views.renders, masked.views.renders)
+    assert clean.views.psnr == masked.views.psnr
+    assert clean.views.ssim == pytest.approx(masked.views.ssim, abs=0.15)
 
 
 def test_the_same_seed_gives_the_same_bytes(scene: Capture) -> None:
     one, two, other = (learn(scene, replace(SHORT, seed=seed)) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.renders, two.renders)
+    np.testing.assert_array_equal(one.views.renders, two.views.renders)
     np.testing.assert_array_equal(one.depth, two.depth)
-    assert (one.renders != other.renders).any()
+    assert (one.views.renders != other.views.renders).any()
 
 
 def test_the_clock_ends_training_too(scene: Capture) -> None:
     result = learn(scene, replace(SHORT, steps=10**9, seconds=0.2))
-    assert 1 <= result.steps < 10**6
-    assert result.renders.shape == (2, SIZE, SIZE, 3)
-    assert math.isfinite(result.mean_psnr)
+    assert 1 <= result.views.steps < 10**6
+    assert result.views.renders.shape == (2, SIZE, SIZE, 3)
+    assert math.isfinite(result.views.mean_psnr)
 
 
 def test_captures_without_points_are_learned_from_too(scene: Capture) -> None:
     result = learn(replace(scene, points=np.zeros((0, 3)), colors=np.zeros((0, 3), np.uint8)), SHORT)
-    assert result.renders.dtype == np.uint8
+    assert result.views.renders.dtype == np.uint8
     assert result.depth.shape == (2, SIZE, SIZE)
 
 

@@ -51,33 +51,33 @@ def test_frames_never_seen_are_shown() -> None:
     capture = scene()
     calls: list[int] = []
     result = learn(capture, FAST, lambda done, total: calls.append(done) if total == 1000 else None)
-    assert result.held_out == tuple(np.flatnonzero(capture.held_out).tolist())
+    assert result.views.held_out == tuple(np.flatnonzero(capture.held_out).tolist())
     truth = capture.frames[capture.held_out]
-    assert result.renders.shape == truth.shape
-    assert result.psnr == tuple(psnr(picture, frame) for picture, frame in zip(result.renders, truth, strict=True))
+    assert result.views.renders.shape == truth.shape
+    assert result.views.psnr == tuple(psnr(picture, frame) for picture, frame in zip(result.views.renders, truth, strict=True))
     flat = psnr(np.broadcast_to(capture.frames.mean((0, 1, 2)).astype(np.uint8), truth.shape), truth)
-    assert result.mean_psnr > flat + 12
-    assert result.mean_ssim > 0.9
-    assert result.train_psnr > result.mean_psnr - 3
-    assert result.steps == 120
+    assert result.views.mean_psnr > flat + 12
+    assert result.views.mean_ssim > 0.9
+    assert result.views.train_psnr > result.views.mean_psnr - 3
+    assert result.views.steps == 120
     assert 100 < len(result.gaussians) <= FAST.max_gaussians
     assert calls == sorted(calls)
     assert calls[-1] == 1000
     again = render(result.gaussians, torch.tensor(result.background), capture.cameras.select(capture.held_out))
-    assert np.array_equal(again, result.renders)
+    assert np.array_equal(again, result.views.renders)
 
 
 def test_one_seed_is_one_cloud() -> None:
     config = replace(FAST, steps=30)
     first, second = learn(scene(), config), learn(scene(), config)
-    assert np.array_equal(first.renders, second.renders)
+    assert np.array_equal(first.views.renders, second.views.renders)
     other = learn(scene(), replace(config, seed=1))
-    assert not np.array_equal(first.renders, other.renders)
+    assert not np.array_equal(first.views.renders, other.views.renders)
 
 
 def test_the_unit_of_length_does_not_matter() -> None:
     config = replace(FAST, steps=40)
-    small, large = (learn(scene(scale=scale), config).mean_psnr for scale in (1.0, 50.0))
+    small, large = (learn(scene(scale=scale), config).views.mean_psnr for scale in (1.0, 50.0))
     assert small == pytest.approx(large, abs=0.5)
 
 
@@ -91,7 +91,7 @@ def test_what_moves_is_not_learned() -> None:
         masks[index, 8:30, column : column + 14] = False
     dirty = replace(clean, frames=frames)
     masked, unmasked = learn(replace(dirty, masks=masks), FAST), learn(dirty, FAST)
-    assert masked.mean_psnr > unmasked.mean_psnr + 3
+    assert masked.views.mean_psnr > unmasked.views.mean_psnr + 3
 
 
 def test_masked_pixels_of_held_out_frames_are_not_graded() -> None:
@@ -101,15 +101,15 @@ def test_masked_pixels_of_held_out_frames_are_not_graded() -> None:
     masks[clean.held_out, :20] = False
     graded = learn(replace(clean, frames=frames, masks=masks), FAST)
     whole = learn(replace(clean, frames=frames), FAST)
-    assert np.array_equal(graded.renders, whole.renders)
-    assert graded.mean_psnr > whole.mean_psnr + 8
-    assert graded.mean_ssim > whole.mean_ssim + 0.1
+    assert np.array_equal(graded.views.renders, whole.views.renders)
+    assert graded.views.mean_psnr > whole.views.mean_psnr + 8
+    assert graded.views.mean_ssim > whole.views.mean_ssim + 0.1
 
 
 def test_time_runs_out() -> None:
     result = learn(scene(), replace(FAST, steps=10**6, seconds=0.5))
-    assert 0 < result.steps < 10**5
-    assert result.psnr
+    assert 0 < result.views.steps < 10**5
+    assert result.views.psnr
 
 
 def test_odd_input_is_refused_in_a_sentence() -> None:

@@ -12,9 +12,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,13 +27,10 @@ from diorama.geometry.classical import Classical, classical
 from diorama.geometry.frames import MAX_SECONDS, NUM_FRAMES, Footage, footage_of, read_footage
 from diorama.geometry.keep import keep, recall
 from diorama.geometry.sfm import SfmConfig
+from diorama.geometry.views import Views
 from diorama.media import Pixels, probe, resize
 
-if TYPE_CHECKING:
-    from diorama.geometry.nerf import NerfResult
-    from diorama.geometry.splat import SplatResult
-
-__all__ = ["MeasureConfig", "Measured", "OtherClipError", "Source", "Views", "measure"]
+__all__ = ["MeasureConfig", "Measured", "OtherClipError", "Source", "measure"]
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
@@ -98,36 +95,6 @@ class Source:
     """Seconds of a file to measure; None: all, or ``PART`` from the middle of what is longer than ``MAX_SECONDS``."""
     truth: Cameras | None = None
     """The true cameras of ``frames``, where they are known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Views:
-    """Held-out frames as something learned shows them."""
-
-    held_out: tuple[int, ...]
-    """Which frames of the capture."""
-    psnr: tuple[float, ...]
-    """dB of each."""
-    ssim: tuple[float, ...]
-    """Of each."""
-    train_psnr: float
-    """dB on frames that were learned from."""
-    steps: int
-    """Steps done."""
-    seconds: float
-    """Wall clock."""
-    renders: Pixels
-    """uint8 ``[E, H, W, 3]``."""
-
-    @property
-    def mean_psnr(self) -> float:
-        """Mean in dB, a frame without error counted as 60 dB; 0 without frames."""
-        return float(np.mean([min(value, 60.0) for value in self.psnr])) if self.psnr else 0.0
-
-    @property
-    def mean_ssim(self) -> float:
-        """Mean; 0 without frames."""
-        return float(np.mean(self.ssim)) if self.ssim else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +255,7 @@ def _nerf(capture: Capture, config: MeasureConfig, report: Callable[[int, int], 
     from diorama.geometry.nerf import NerfConfig, learn
 
     how = NerfConfig(steps=config.nerf_steps, seconds=config.nerf_seconds, seed=config.seed, device=config.device)
-    return _views(learn(capture, how, report))
+    return learn(capture, how, report).views
 
 
 def _splat(capture: Capture, path: Path, config: MeasureConfig, report: Callable[[int, int], None]) -> Views:
@@ -298,8 +265,4 @@ def _splat(capture: Capture, path: Path, config: MeasureConfig, report: Callable
     how = SplatConfig(steps=config.splat_steps, seconds=config.splat_seconds, seed=config.seed, device=config.device)
     result = learn(capture, how, report)
     write_ply(path, result.gaussians, result.background)
-    return _views(result)
-
-
-def _views(result: NerfResult | SplatResult) -> Views:
-    return Views(**{field.name: getattr(result, field.name) for field in fields(Views)})
+    return result.views

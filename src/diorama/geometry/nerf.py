@@ -20,9 +20,9 @@ from torch import Tensor
 from diorama.errors import InputError
 from diorama.geometry.cameras import Cameras, Capture, Floats
 from diorama.geometry.field import Field, FieldConfig, look, spread_of
-from diorama.geometry.image_metrics import psnr, ssim_map
 from diorama.geometry.occupancy import Occupancy
 from diorama.geometry.rays import Pixels, Rays, Space, camera_rays
+from diorama.geometry.views import Views, grade
 from diorama.media import Pixels as Frames
 from diorama.runtime import autocast, choose_device, generator
 
@@ -75,24 +75,8 @@ class NerfConfig:
 class NerfResult:
     """How well a field shows frames it never saw."""
 
-    held_out: tuple[int, ...]
-    """The frames kept from training."""
-    psnr: tuple[float, ...]
-    """dB of each of them, over the pixels of the rigid scene."""
-    ssim: tuple[float, ...]
-    """Structural similarity of each of them."""
-    mean_psnr: float
-    """dB, the mean of ``psnr``."""
-    mean_ssim: float
-    """The mean of ``ssim``."""
-    train_psnr: float
-    """dB over the pixels of the last steps of training."""
-    steps: int
-    """Steps done."""
-    seconds: float
-    """Wall clock of training and of rendering the held-out frames."""
-    renders: Frames
-    """uint8 ``[E, H, W, 3]``, the held-out frames as the field shows them."""
+    views: Views
+    """The held-out frames; ``train_psnr`` is over the pixels of the last steps, ``seconds`` those of training and rendering."""
     depth: Floats
     """``[E, H, W]``: the median depth along each pixel's ray, in the cameras' unit; infinite for the horizon."""
 
@@ -143,19 +127,17 @@ def learn(capture: Capture, config: NerfConfig | None = None, progress: Callable
                 occupancy.note(probes, field.density(probes)[0])
     train_psnr = -10 * math.log10(max(float(torch.stack(list(errors)).mean()), 1e-12))
     renders, depth = render(field, occupancy, capture.cameras.select(held), config)
-    scores, likeness = _grade(capture.select(held), renders)
-    return NerfResult(
+    scores, likeness = grade(capture.select(held), renders)
+    views = Views(
         held_out=tuple(held.tolist()),
         psnr=scores,
         ssim=likeness,
-        mean_psnr=float(np.mean(scores)),
-        mean_ssim=float(np.mean(likeness)),
         train_psnr=train_psnr,
         steps=step + 1,
         seconds=time.perf_counter() - start,
         renders=renders,
-        depth=depth,
     )
+    return NerfResult(views=views, depth=depth)
 
 
 def _split(capture: Capture) -> tuple[Capture, NDArray[np.intp]]:
@@ -215,14 +197,3 @@ def _show(field: Field, occupancy: Occupancy, rays: Rays, config: NerfConfig) ->
     index = (reached < 0.5).sum(-1, keepdim=True)
     depth = middle.gather(1, index.clamp_max(middle.shape[1] - 1))
     return seen.color, torch.where(index < middle.shape[1], depth, math.inf)[:, 0]
-
-
-def _grade(truth: Capture, renders: Frames) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return PSNR and SSIM of each frame over the pixels of its rigid scene."""
-    masks = np.ones(truth.frames.shape[:3], np.bool_) if truth.masks is None else truth.masks
-    scores = tuple(psnr(frame, shown, mask) for frame, shown, mask in zip(truth.frames, renders, masks, strict=True))
-    pictures = (torch.from_numpy(frames).permute(0, 3, 1, 2).double() / 255 for frames in (truth.frames, renders))
-    alike = ssim_map(*pictures).mean(1).numpy()
-    edge = (masks.shape[1] - alike.shape[1]) // 2
-    inner = masks[:, edge:-edge, edge:-edge]
-    return scores, tuple(float(view[mask].mean()) if mask.any() else math.nan for view, mask in zip(alike, inner, strict=True))

@@ -16,12 +16,13 @@ from diorama.checkpoint import write_text
 from diorama.config import to_dict
 from diorama.geometry.cameras import Cameras, Floats
 from diorama.geometry.matches import normal_scale
-from diorama.geometry.measure import MeasureConfig, Measured, Source, Views
+from diorama.geometry.measure import MeasureConfig, Measured, Source
 from diorama.geometry.page import SceneView, View, page
 from diorama.geometry.score import Evidence, score
 from diorama.geometry.sfm import Reconstruction
 from diorama.geometry.trajectory import TrajectoryError, compare_trajectories
 from diorama.geometry.verdict import Verdict, judge, mean_error
+from diorama.geometry.views import Views
 from diorama.media import resize
 
 __all__ = ["FORMAT", "build", "evidence", "references", "row", "write_report"]

@@ -6,7 +6,6 @@ plan to a set number instead of by a threshold, and opacities are never reset.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from diorama.geometry import photometric
 from diorama.geometry.cameras import Cameras, Capture
 from diorama.geometry.densify import Learner
 from diorama.geometry.gaussians import Gaussians, View
-from diorama.geometry.image_metrics import psnr, ssim_map
 from diorama.geometry.initialise import distances, initialise
 from diorama.geometry.rasterise import Backend, choose_backend, rasterise
+from diorama.geometry.views import Views, grade, mean
 from diorama.media import Pixels
 from diorama.runtime import choose_device, generator
 
@@ -98,24 +97,8 @@ class SplatConfig:
 class SplatResult:
     """How well a cloud shows frames it never saw, and the cloud."""
 
-    held_out: tuple[int, ...]
-    """The frames kept from training."""
-    psnr: tuple[float, ...]
-    """dB of each of them, over the pixels of the rigid scene."""
-    ssim: tuple[float, ...]
-    """Structural similarity of each of them, where its window's middle is in the rigid scene."""
-    mean_psnr: float
-    """dB, the mean of ``psnr``."""
-    mean_ssim: float
-    """The mean of ``ssim``."""
-    train_psnr: float
-    """dB, the mean over eight training frames."""
-    steps: int
-    """Steps done."""
-    seconds: float
-    """Wall clock of training."""
-    renders: Pixels
-    """uint8 ``[E, H, W, 3]``, the held-out frames as the cloud shows them."""
+    views: Views
+    """The held-out frames; ``train_psnr`` is the mean over eight training frames, ``seconds`` those of training."""
     gaussians: Gaussians
     """In the capture's world, on the CPU."""
     background: tuple[float, float, float]
@@ -149,19 +132,11 @@ def learn(capture: Capture, config: SplatConfig | None = None, progress: Callabl
     shown = np.flatnonzero(~capture.held_out)
     shown = shown[np.linspace(0, len(shown) - 1, min(_SHOWN, len(shown))).round().astype(np.int64)]
     renders, trained = (render(gaussians, background, capture.cameras.select(frames), backend=backend) for frames in (held, shown))
-    grades = [_grade(capture, int(frame), picture) for frame, picture in zip(held, renders, strict=True)]
-    train_grades = [_grade(capture, int(frame), picture)[0] for frame, picture in zip(shown, trained, strict=True)]
-    psnrs, ssims = (tuple(values) for values in zip(*grades, strict=True))
+    psnrs, ssims = grade(capture.select(held), renders)
+    train_psnrs, _ = grade(capture.select(shown), trained)
+    views = Views(held_out=tuple(held.tolist()), psnr=psnrs, ssim=ssims, train_psnr=mean(train_psnrs), steps=steps, seconds=seconds, renders=renders)
     return SplatResult(
-        held_out=tuple(held.tolist()),
-        psnr=psnrs,
-        ssim=ssims,
-        mean_psnr=_mean(psnrs),
-        mean_ssim=_mean(ssims),
-        train_psnr=_mean(train_grades),
-        steps=steps,
-        seconds=seconds,
-        renders=renders,
+        views=views,
         gaussians=gaussians.map(lambda tensor: tensor.cpu()),
         background=(float(background[0]), float(background[1]), float(background[2])),
     )
@@ -276,20 +251,3 @@ def _loss(learner: Learner, photographs: _Photographs, index: int, backend: Back
         weight = (mask / (3 * mask.sum()).clamp_min(1)).expand(target.shape).contiguous()
     measure = photometric.compiled if backend == "compiled" else photometric.plain
     return measure(image, target, weight, ssim_weight)
-
-
-def _grade(capture: Capture, frame: int, picture: Pixels) -> tuple[float, float]:
-    """Return PSNR and structural similarity of one frame over the pixels that count."""
-    mask = None if capture.masks is None else capture.masks[frame]
-    pair = (torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None].double() / 255 for p in (picture, capture.frames[frame]))
-    similarity = ssim_map(*pair)[0].mean(0)
-    if mask is not None:
-        edge = (mask.shape[0] - similarity.shape[0]) // 2
-        similarity = similarity[torch.from_numpy(mask[edge:-edge, edge:-edge])]
-    return psnr(picture, capture.frames[frame], mask), float(similarity.mean()) if similarity.numel() else math.nan
-
-
-def _mean(values: list[float] | tuple[float, ...]) -> float:
-    """Return the mean of the values that are numbers, NaN if none is."""
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
