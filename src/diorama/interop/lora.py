@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diorama.checkpoint import load_file, write_file
 from diorama.errors import CheckpointError, InputError, nearest
+from diorama.interop.names import BLOCK_MODULES, OTHER_MODULES
 
 __all__ = ["Change", "Lora", "load_lora", "merge_lora", "parse_lora", "save_lora"]
 
@@ -29,32 +30,6 @@ _PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", 
 _FLAT = "lora_unet_"
 _KEY = re.compile(r"(?P<module>.+?)\.(?P<kind>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up)(?:\.\w+)??\.(?P<part>weight|bias)")
 _ROLES = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_B": "up", "lora_up": "up", "lora.up": "up"}
-
-_BLOCK = {
-    **{
-        f"{theirs}.{their}": f"{ours}.{our}"
-        for theirs, ours in (("self_attn", "attn1"), ("cross_attn", "attn2"))
-        for their, our in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"), ("norm_q", "norm_q"), ("norm_k", "norm_k"))
-    },
-    "cross_attn.k_img": "attn2.add_k_proj",
-    "cross_attn.v_img": "attn2.add_v_proj",
-    "cross_attn.norm_k_img": "attn2.norm_added_k",
-    "ffn.0": "ffn.net.0.proj",
-    "ffn.2": "ffn.net.2",
-    "norm3": "norm2",
-}
-_OUTSIDE = {
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
-    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
-    "head.head": "proj_out",
-    "patch_embedding": "patch_embedding",
-}
-"""Modules by their original Wan names; ours are those of diffusers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +163,7 @@ def _module(name: str, key: str, file: Path) -> str:
     flat = name.startswith(_FLAT)
     name = name.removeprefix(_FLAT)
     block = re.fullmatch(r"blocks[._](\d+)[._](.+)", name)
-    table, head, rest = (_BLOCK, f"blocks.{block[1]}.", block[2]) if block else (_OUTSIDE, "", name)
+    table, head, rest = (BLOCK_MODULES, f"blocks.{block[1]}.", block[2]) if block else (OTHER_MODULES, "", name)
     known = {**table, **{ours: ours for ours in table.values()}}
     if flat:
         known = {other.replace(".", "_"): ours for other, ours in known.items()}
@@ -317,7 +292,7 @@ def _diffusers(module: str, change: Change) -> dict[str, Tensor]:
 
 def _kohya(module: str, change: Change) -> dict[str, Tensor]:
     block = re.fullmatch(r"(blocks\.\d+\.)(.+)", module)
-    table, head, rest = (_BLOCK, block[1], block[2]) if block else (_OUTSIDE, "", module)
+    table, head, rest = (BLOCK_MODULES, block[1], block[2]) if block else (OTHER_MODULES, "", module)
     original = {ours: theirs for theirs, ours in table.items()}.get(rest)
     if original is None:
         raise InputError(f"module '{module}' has no name in the Wan graph, so the LoRA cannot be written in kohya naming; use diffusers")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from diorama.autoencoder.config import WAN21_MEAN, WAN21_STD, AutoencoderConfig
 from diorama.checkpoint import Stored, Weights
 from diorama.errors import CheckpointError
+from diorama.interop.names import BLOCK_MODULES, OTHER_MODULES
 from diorama.transformer.config import TransformerConfig
 
 __all__ = ["HEAD_DIM", "Kind", "Recognised", "recognise"]
@@ -36,22 +37,8 @@ _WAN22_STD = (
 )
 """Statistics of Wan 2.2's 48 latent channels, which its checkpoint does not carry. Source: the model code of Wan 2.2."""
 
-_OUTSIDE = {
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
-    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
-    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
-    "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
-    "img_emb.emb_pos": "condition_embedder.image_embedder.pos_embed",
-    "head.head": "proj_out",
-    "head.modulation": "scale_shift_table",
-}
-_ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0", "k_img": "add_k_proj", "v_img": "add_v_proj", "norm_k_img": "norm_added_k"}
-_BLOCK = {"norm3": "norm2", "ffn.0": "ffn.net.0.proj", "ffn.2": "ffn.net.2", "modulation": "scale_shift_table"}
+_LOOSE = {"img_emb.emb_pos": "condition_embedder.image_embedder.pos_embed", "head.modulation": "scale_shift_table"}
+"""Parameters of the transformer that are no module's weight or bias."""
 _RESIDUAL = {"residual.0": "norm1", "residual.2": "conv1", "residual.3": "norm2", "residual.6": "conv2", "shortcut": "conv_shortcut"}
 _MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
 
@@ -108,15 +95,12 @@ def _split(name: str) -> tuple[str, str]:
 
 def _transformer_name(name: str) -> str | None:
     stem, last = _split(name)
-    if stem in _OUTSIDE:
-        return _OUTSIDE[stem] + last
-    match = re.fullmatch(r"(blocks\.\d+)\.(self_attn|cross_attn)\.(\w+)", stem)
-    if match:
-        block, which, layer = match.groups()
-        # Some first image-to-video files carry a norm that nothing uses.
-        return None if layer == "norm_q_img" else f"{block}.{'attn1' if which == 'self_attn' else 'attn2'}.{_ATTENTION.get(layer, layer)}{last}"
-    match = re.fullmatch(r"(blocks\.\d+)\.(.+)", stem)
-    return f"{match[1]}.{_BLOCK.get(match[2], match[2])}{last}" if match else name
+    match = re.fullmatch(r"(blocks\.\d+\.)(.+)", stem)
+    if match is None:
+        return (OTHER_MODULES | _LOOSE).get(stem, stem) + last
+    if match[2] == "cross_attn.norm_q_img":
+        return None  # some first image-to-video files carry a norm that nothing uses
+    return match[1] + {**BLOCK_MODULES, "modulation": "scale_shift_table"}.get(match[2], match[2]) + last
 
 
 def _transformer(weights: Weights) -> Recognised:
