@@ -266,3 +266,26 @@ def test_memory_grows_with_the_window_not_with_the_length(models: Models) -> Non
         assert 0 < needed(401, window) - needed(201, window) <= 200 * frame * 10
     assert needed(401, 90) - needed(401, 30) > 2 * (needed(401, 30) - needed(401, 20))
     assert needed(17, 9) == needed(17, 50) == needed(17)
+
+
+def test_a_still_is_made_first_and_then_animated(models: Models) -> None:
+    guide: list[Item] = [Guide(prompt="red ball")]
+    both = [dataclasses.replace(REQUEST, still_first=wanted) for wanted in (False, True)]
+    together, first = (denoise(models, request, prepare(models, request, guide))[0] for request in both)
+    request = dataclasses.replace(REQUEST, num_frames=1)
+    one = denoise(models, request, prepare(models, request, guide))[0]
+    assert torch.equal(first[:, :1], one)
+    assert not torch.equal(together[:, :1], one)
+    animated = denoise(models, REQUEST, prepare(models, REQUEST, [*guide, Keep(latent=one)]))[0]
+    assert torch.equal(first, animated)
+
+
+def test_the_scheduler_says_whether_a_still_comes_first(models: Models) -> None:
+    guide: list[Item] = [Guide(prompt="red ball")]
+    prefers = dataclasses.replace(models, scheduler=dataclasses.replace(models.scheduler, still_first=True))
+    asked = dataclasses.replace(REQUEST, still_first=True)
+    assert torch.equal(denoise(prefers, REQUEST, prepare(prefers, REQUEST, guide))[0], denoise(models, asked, prepare(models, asked, guide))[0])
+    stages: set[str] = set()
+    given: list[Item] = [*guide, Keep(latent=known(models)[:, :1])]
+    denoise(prefers, REQUEST, prepare(prefers, REQUEST, given), lambda stage, *_: stages.add(stage))
+    assert stages == {"denoise"}

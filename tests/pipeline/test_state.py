@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from diorama.pipeline.state import blank
+from diorama.pipeline.state import Cue, blank, first_frame, with_first_frame
 
 
 def test_same_seed_same_noise_and_a_longer_clip_begins_alike() -> None:
@@ -37,3 +37,16 @@ def test_time_is_open_until_an_item_closes_it() -> None:
     closed = dataclasses.replace(state, ring=True)
     assert closed.ring
     assert torch.equal(closed.point, state.point)
+
+
+def test_the_first_frame_is_a_still_and_comes_back_as_given() -> None:
+    state = dataclasses.replace(blank(2, (3, 2, 2), seed=0, fps=12.0), cues=(Cue("a ball", torch.tensor([1.0, 0.5, 0.0])),))
+    still = first_frame(state)
+    assert still.grid == (1, 2, 2)
+    assert torch.equal(still.noise, state.noise[:, :1])
+    assert still.cues[0].weight.tolist() == [1.0]
+    frame = torch.full((2, 1, 2, 2), 7.0)
+    given = with_first_frame(state, frame)
+    assert torch.equal(given.point[:, :1], frame)
+    assert torch.equal(given.point[:, 1:], state.noise[:, 1:])
+    assert bool((state.start == 1).all())

@@ -75,6 +75,8 @@ class Sampling:
     """How the flow is integrated: euler, heun, multistep, or unipc, which is what Wan checkpoints are sampled with."""
     window: Annotated[int | None, _shown("N", "as trained")] = None
     """Latent frames, four frames each, that the model sees at once; a longer clip is made by a window that rolls on."""
+    still_first: Annotated[bool | None, _shown(None, "as the model prefers")] = None
+    """Make the first frame alone, then animate it; only where nothing is given of the clip."""
     model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None
     """Model folder."""
     device: Annotated[str, _shown("NAME", "auto")] = "auto"
@@ -151,6 +153,7 @@ class Shared:
             "solver": sampling.solver,
             "negative_prompt": sampling.negative,
             "window": sampling.window,
+            "still_first": sampling.still_first,
             "fit": self.input and self.input.fit,
             "scale": self.input and self.input.scale,
         }

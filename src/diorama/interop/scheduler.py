@@ -39,6 +39,8 @@ class SchedulerConfig:
     """Latent frames of the longest clips trained on; longer ones are made by a window that rolls on. None: any length at once."""
     context_noise: float = 0.0
     """Flow time, 0 to 1, at which a rolling window shows finished frames; a little steadies long videos."""
+    still_first: bool = False
+    """Whether the first frame of a clip of which nothing is given is made alone, and then animated, unless a request says otherwise."""
     times: Literal["even", "unipc", "euler"] = "even"
     """How the times between noise and data are spaced before the shift: evenly to 0, or as diffusers' schedulers of these names do."""
 

@@ -19,7 +19,7 @@ from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
 from diorama.pipeline.picture import take_pictures
 from diorama.pipeline.request import Request
-from diorama.pipeline.state import LatentState, blank
+from diorama.pipeline.state import LatentState, blank, first_frame, with_first_frame
 from diorama.pipeline.tiles import tiles_of
 from diorama.text.states import TextStates
 from diorama.transformer.model import Transformer
@@ -36,7 +36,7 @@ _BATCHED_TOKENS = 16384
 """Tokens of a clip up to which it is evaluated with and without its prompt in one batch."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, ``denoise`` or ``decode``, its steps done and its steps in all."""
+"""Called with the name of a stage, ``still``, ``denoise`` or ``decode``, its steps done and its steps in all."""
 
 
 @torch.inference_mode()
@@ -90,6 +90,9 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     state = _whole_patches(state, models.transformer.config.patch_size)
     with torch.no_grad(), models.autocast():
         state, given = take_pictures(models, request, state)
+    if _is_still_first(models, request, state):
+        still, _ = denoise(models, request, first_frame(state), None if progress is None else lambda _, done, total: progress("still", done, total))
+        state = with_first_frame(state, still)
     texts = models.text_encoder.encode([*(cue.prompt for cue in state.cues), request.negative_prompt])
     notes = _notes(texts)
     if not bool(state.start.any()):
@@ -206,6 +209,13 @@ def _whole_patches(state: LatentState, patch_size: tuple[int, int, int]) -> Late
     for dim, size in enumerate(patch_size):
         pooled = pooled.repeat_interleave(size, dim)
     return dataclasses.replace(state, start=pooled)
+
+
+def _is_still_first(models: Models, request: Request, state: LatentState) -> bool:
+    """Tell whether the first frame is to be made alone: only where it begins the clip and nothing at all is given."""
+    wanted = models.scheduler.still_first if request.still_first is None else request.still_first
+    able = models.transformer.config.patch_size[0] == 1 and not models.animates
+    return wanted and able and state.grid[0] > 1 and not state.ring and bool((state.start == 1).all())
 
 
 FramesVelocity = Callable[[Tensor, Tensor, bool, Tensor], tuple[Tensor, Tensor | None]]

@@ -44,6 +44,8 @@ class Options(TypedDict, total=False):
     """Share of the way back to the unguided spread, against over-saturation."""
     window: int
     """Latent frames that the model sees at once; a longer clip is made by a window that rolls on."""
+    still_first: bool
+    """Make the first frame alone, then the others with it given, where nothing is given of the clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class Request:
     """Share of the way back to the unguided spread, 0 to 1."""
     window: int | None = None
     """Latent frames that the model sees at once, at least 2; a longer clip is made by a window that rolls on. None is what it was trained on."""
+    still_first: bool | None = None
+    """Whether the first frame is made alone, then the others with it given, where nothing is given of the clip. None: as the scheduler says."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):

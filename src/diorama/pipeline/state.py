@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from diorama import runtime
 from diorama.flow import interpolate
 from diorama.media import Pixels
 
-__all__ = ["Cue", "LatentState", "Picture", "blank"]
+__all__ = ["Cue", "LatentState", "Picture", "blank", "first_frame", "with_first_frame"]
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,21 @@ def blank(num_channels: int, grid: tuple[int, int, int], *, seed: int, fps: floa
     frames, height, width = grid
     noise = torch.stack([torch.randn(num_channels, height, width, generator=generator) for _ in range(frames)], dim=1)
     return LatentState(latent=torch.zeros_like(noise), noise=noise, start=torch.ones(grid), fps=fps)
+
+
+def first_frame(state: LatentState) -> LatentState:
+    """Return the first latent frame of a clip as a still of its own, with the noise and the cues it has there."""
+    cues = tuple(Cue(cue.prompt, cue.weight[:1]) for cue in state.cues)
+    return dataclasses.replace(state, latent=state.latent[:, :1], noise=state.noise[:, :1], start=state.start[:1], cues=cues)
+
+
+def with_first_frame(state: LatentState, frame: Tensor) -> LatentState:
+    """Return the clip with its first latent frame ``[C, 1, h, w]`` given.
+
+    A clip made so is a still that is then animated: each step is easier to learn than both at once.
+
+    Source: Girdhar et al. 2023, "Emu Video: Factorizing Text-to-Video Generation by Explicit Image Conditioning".
+    """
+    latent, start = state.latent.clone(), state.start.clone()
+    latent[:, :1], start[:1] = frame.to(latent), 0
+    return dataclasses.replace(state, latent=latent, start=start)
