@@ -60,8 +60,12 @@ def test_prepare_cpu() -> None:
 def test_a_folder_is_held_by_one_run(tmp_path: Path) -> None:
     held = runtime.lock_folder(tmp_path / "out", "writing into")
     other = runtime.lock_folder(tmp_path / "out", "writing into")
-    with held, pytest.raises(DataError, match="another run is writing into"), other:
-        pass
+    assert not runtime.is_held(tmp_path / "out")
+    with held:
+        assert runtime.is_held(tmp_path / "out")
+        with pytest.raises(DataError, match="another run is writing into"), other:
+            pass
+    assert not runtime.is_held(tmp_path / "out")
     with runtime.lock_folder(tmp_path / "out", "writing into"):
         assert (tmp_path / "out").is_dir()
 

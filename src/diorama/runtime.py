@@ -26,6 +26,7 @@ __all__ = [
     "choose_device",
     "end_with_parent",
     "generator",
+    "is_held",
     "lock_folder",
     "matmul_rate",
     "one_thread_each",
@@ -185,6 +186,20 @@ def lock_folder(folder: Path, purpose: str) -> Iterator[None]:
         except OSError as error:
             raise DataError(f"another run is {purpose} {folder}; wait for it, or choose another folder") from error
         yield
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds a folder by ``lock_folder``."""
+    try:
+        file = (folder / ".lock").open()
+    except OSError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 @contextlib.contextmanager

@@ -5,28 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from tests.train.conftest import MODEL
 
-from diorama.autoencoder.config import AutoencoderConfig
-from diorama.autoencoder.model import Autoencoder
 from diorama.checkpoint import load_file, load_tensors
 from diorama.config import load_toml
-from diorama.data import PackConfig, Sample, write_shard
+from diorama.data import PackConfig
 from diorama.errors import ConfigError
 from diorama.interop.lora import load_lora, merge_lora
-from diorama.text.encoder import CompactTextConfig, CompactTextEncoder
-from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
 from diorama.train.loop import LoopConfig
 from diorama.train.lora import Adapter, LoraConfig
 from diorama.train.transformer import ClipData, SampleConfig, TransformerTrainConfig, train_transformer
-from diorama.transformer import Transformer, TransformerConfig
+from diorama.transformer import Transformer
 
 CPU = torch.device("cpu")
-MODEL = TransformerConfig(
-    num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=24, freq_dim=16, ffn_dim=48, num_layers=2, pooled_dim=24
-)
 
 
 def model() -> Transformer:
@@ -98,30 +91,22 @@ def test_targets_choose_layers_and_unknown_ones_are_named() -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with shards and the three parts of a model."""
-    folder = tmp_path_factory.mktemp("home")
-    pixels = np.broadcast_to(np.random.default_rng(0).integers(0, 255, (1, 32, 48, 3), dtype=np.uint8), (9, 32, 48, 3))
-    record = {"captions": {"dense": ["a red ball moves left"], "short": ["red ball"]}}
-    write_shard(folder / "shards", 0, [Sample(key=f"clip{i}", frames=np.ascontiguousarray(pixels), fps=12.0, record=record) for i in range(3)])
-    torch.manual_seed(0)
-    Autoencoder(AutoencoderConfig(z_dim=4, widths=(8, 8, 8))).save(folder / "vae")
-    vocabulary = build_vocabulary(["[UNK]", "red", "ball", "left", "right"], ["red ball left right"], 170)
-    text = CompactTextConfig(vocabulary_size=len(vocabulary), embedding_size=8, hidden_size=24, depth=1, num_heads=2, ffn_size=32, max_tokens=12)
-    CompactTextEncoder(text, PromptTokenizer(vocabulary)).save(folder)
-    model().save(folder / "transformer")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a transformer's folder."""
+    folder = tmp_path_factory.mktemp("start")
+    model().save(folder)
     return folder
 
 
-def train(home: Path, folder: Path, steps: int, accumulate: int = 1) -> Path:
+def train(home: Path, start: Path, folder: Path, steps: int, accumulate: int = 1) -> Path:
     config = TransformerTrainConfig(
         data=ClipData(shards=(home / "shards",), cache=home / "latents", pack=PackConfig(tokens=48)),
         train=LoopConfig(steps=steps, warmup=0, log_steps=1, sample_steps=4, ema_decay=0.0, accumulate=accumulate),
         sample=SampleConfig(prompts=("red ball",), width=32, height=48, num_frames=5, steps=2),
-        init=home / "transformer",
+        init=start,
         lora=LoraConfig(rank=2, alpha=4.0),
         autoencoder=home / "vae",
-        text_encoder=home,
+        text_encoder=home / "text",
     )
     return train_transformer(config, folder, CPU).folder
 
@@ -130,11 +115,11 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_only_the_lora_is_trained_and_saved_and_it_resumes_bit_equal(home: Path, tmp_path: Path) -> None:
+def test_only_the_lora_is_trained_and_saved_and_it_resumes_bit_equal(home: Path, start: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    export = train(home, whole, 6)
-    train(home, parts, 3)
-    again = train(home, parts, 6)
+    export = train(home, start, whole, 6)
+    train(home, start, parts, 3)
+    again = train(home, start, parts, 6)
     assert losses(whole) == losses(parts)
     assert sorted(path.name for path in export.iterdir()) == ["pytorch_lora_weights.safetensors"]
     first, second = (load_file(folder / "pytorch_lora_weights.safetensors")[0] for folder in (export, again))
@@ -144,17 +129,17 @@ def test_only_the_lora_is_trained_and_saved_and_it_resumes_bit_equal(home: Path,
     kept = load_tensors(whole / "checkpoints" / "step-00000006")
     assert all("lora_" in name for name in kept)
     assert (whole / "samples" / "step-00000004" / "0.png").is_file()
-    before, after = velocity(Transformer.load(home / "transformer")), Transformer.load(home / "transformer")
+    before, after = velocity(Transformer.load(start)), Transformer.load(start)
     merge_lora(after, load_lora(export))
     assert not torch.allclose(velocity(after), before, atol=1e-4)
 
 
-def test_batches_side_by_side_are_as_one_after_the_other(home: Path, tmp_path: Path) -> None:
-    train(home, tmp_path / "alone", 3, accumulate=2)
+def test_batches_side_by_side_are_as_one_after_the_other(home: Path, start: Path, tmp_path: Path) -> None:
+    train(home, start, tmp_path / "alone", 3, accumulate=2)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        train(home, tmp_path / "beside", 3, accumulate=2)
+        train(home, start, tmp_path / "beside", 3, accumulate=2)
     finally:
         torch.set_num_threads(threads)
     assert losses(tmp_path / "beside") == pytest.approx(losses(tmp_path / "alone"), rel=1e-3)

@@ -8,11 +8,12 @@ It does not know what it trains: a ``Task`` brings module, batches and loss.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from diorama import runtime
+from diorama.checkpoint import write_text
 from diorama.errors import ConfigError
 from diorama.train import state
 from diorama.train.ema import Ema
@@ -130,6 +132,7 @@ def run(
     *,
     optim: OptimConfig | None = None,
     peak: float | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Train until the steps or the minutes are used up, resuming from the newest checkpoint in ``folder``.
 
@@ -143,6 +146,7 @@ def run(
         device: Where to compute.
         optim: Learning rates; defaults if None.
         peak: The device's matrix-product rate in FLOP/s; measured if None.
+        settings: JSON values for ``config.json``, which says what the checkpoints are of; none is written if None.
 
     Raises:
         DataError: the training set is empty.
@@ -155,6 +159,8 @@ def run(
         described = task.describe()
         ema, optimizer = Ema(module, config.ema_decay), MuonAdamW(module, optim or OptimConfig())
         first = state.resume(folder, module, ema.module, optimizer)
+        if settings is not None:
+            write_text(folder / "config.json", json.dumps(settings, indent=1) + "\n")
         half = isinstance(runtime.autocast(device), torch.autocast)
         meter = Meter(peak or runtime.matmul_rate(device, torch.bfloat16 if half else torch.float32, seconds=0.5))
         with Log(folder, first, config.steps) as log:

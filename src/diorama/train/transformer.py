@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from diorama import runtime
 from diorama.checkpoint import write_text
+from diorama.config import to_dict
 from diorama.data import CacheConfig, LatentCache, PackConfig, PackSampler, Text
 from diorama.data.provenance import provenance
 from diorama.errors import ConfigError, DataError
@@ -35,7 +36,17 @@ from diorama.train.lora import LoraConfig, LoraTask
 from diorama.train.optim import OptimConfig
 from diorama.transformer import Transformer, TransformerConfig
 
-__all__ = ["ClipData", "PackBatch", "SampleConfig", "TransformerTask", "TransformerTrainConfig", "pack_loss", "train_transformer"]
+__all__ = [
+    "ClipData",
+    "PackBatch",
+    "SampleConfig",
+    "TransformerTask",
+    "TransformerTrainConfig",
+    "first_transformer",
+    "models_with",
+    "pack_loss",
+    "train_transformer",
+]
 
 PROMPTS = (
     "a red ball bounces on a checker floor, the camera orbits left",
@@ -274,15 +285,8 @@ class TransformerTask:
     def sample(self, module: nn.Module, folder: Path, step: int) -> None:
         """Write one contact sheet for every prompt of the config."""
         assert isinstance(module, Transformer)
-        frozen, wanted = self.encoders, self.config.sample
-        models = Models(
-            transformer=module,
-            autoencoder=frozen.autoencoder,
-            text_encoder=frozen.text,
-            scheduler=self.config.scheduler,
-            device=frozen.device,
-        )
-        pipeline = Pipeline(models)
+        wanted = self.config.sample
+        pipeline = Pipeline(models_with(module, self.config, self.encoders))
         for i, prompt in enumerate(wanted.prompts):
             clip = pipeline.generate(
                 prompt,
@@ -303,6 +307,23 @@ class TransformerTask:
         write_text(folder / "training_data.json", json.dumps(provenance(self.cache.shards), indent=1) + "\n")
 
 
+def models_with(transformer: Transformer, config: TransformerTrainConfig, encoders: FrozenEncoders) -> Models:
+    """Return the parts of a run as a model that generates."""
+    return Models(
+        transformer=transformer, autoencoder=encoders.autoencoder, text_encoder=encoders.text, scheduler=config.scheduler, device=encoders.device
+    )
+
+
+def first_transformer(config: TransformerTrainConfig) -> Transformer:
+    """Return the transformer that a run starts from.
+
+    Raises:
+        CheckpointError: ``config.init`` cannot be read.
+    """
+    init = model_folder(None) / "transformer" if config.lora and config.init is None else config.init
+    return Transformer(config.model) if init is None else Transformer.load(init)
+
+
 def train_transformer(
     config: TransformerTrainConfig, folder: Path, device: torch.device, *, progress: Callable[[int, int], None] | None = None
 ) -> Result:
@@ -321,8 +342,7 @@ def train_transformer(
     """
     encoders = load_encoders(config.autoencoder, config.text_encoder, device)
     cache = open_cache(config.data.shards, config.data.cache, encoders, config.data.encode, progress=progress)
-    init = model_folder(None) / "transformer" if config.lora and config.init is None else config.init
-    transformer = Transformer(config.model) if init is None else Transformer.load(init)
+    transformer = first_transformer(config)
     channels = encoders.autoencoder.config.latent_channels
     if transformer.config.in_channels != channels:
         raise ConfigError(
@@ -330,7 +350,7 @@ def train_transformer(
         )
     whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
     if config.lora is None:
-        return run(whole, config.train, folder, device, optim=config.optim)
+        return run(whole, config.train, folder, device, optim=config.optim, settings=to_dict(config))
     # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
     optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "lora"))
-    return run(LoraTask(whole, transformer, config.lora), config.train, folder, device, optim=optim)
+    return run(LoraTask(whole, transformer, config.lora), config.train, folder, device, optim=optim, settings=to_dict(config))
