@@ -67,6 +67,20 @@ def test_one_table_for_several_models() -> None:
     assert "| theirs | 0.00 (0.00-0.00)" in text
 
 
+def test_a_generator_that_cannot_be_read_is_a_line_with_its_reason(tmp_path: Path) -> None:
+    good, bad = GeometryReport(label="step 1", rows=(line("a", 0.8), FAILED)), GeometryReport(label="step 2", rows=(), failure="torn")
+    head, _, *lines, reason = compare([good, bad]).splitlines()
+    assert [row.count("|") for row in lines] == [head.count("|")] * 2
+    assert set(lines[1].split()[3:]) == {"-", "|"}
+    assert reason == "step 2: torn"
+    assert bad.figures() == {}
+    figures = good.figures()
+    assert (figures["score_low"], figures["score"], figures["score_high"]) == (0.0, 0.4, 0.8)
+    assert figures["NeRF_minus_splat_dB"] == -1.0
+    good.save(tmp_path)
+    assert GeometryReport.load(tmp_path) == good
+
+
 def test_a_still_world_rests_and_its_cameras_are_true() -> None:
     pytest.importorskip("mujoco", reason="MuJoCo is not installed")
     world = still_world(size=(64, 64), num_frames=3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diorama.train.log import Log, Meter, Work, line
+from diorama.train.log import Log, Meter, Work, line, tensorboard
 
 RECORD = {"loss": 0.5, "lr_scale": 1.0, "samples_per_s": 2.0, "tokens_per_s": 300.0, "gflops": 50.0, "share": 0.25, "seconds_left": 3725.0}
 
@@ -40,3 +40,12 @@ def test_lines_of_lost_steps_go_on_resume(tmp_path: Path) -> None:
     with Log(tmp_path, 3, 10) as log:
         log.write({"step": 4.0, **RECORD})
     assert [json.loads(text)["step"] for text in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
+
+
+def test_scalars_go_beside_the_log(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    writer = tensorboard(tmp_path)
+    writer.add_scalar("geometry/score", 0.5, 20)
+    writer.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"geometry/score" in events.read_bytes()

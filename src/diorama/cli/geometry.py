@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,10 @@ import tyro
 
 from diorama.cli.arguments import parse
 from diorama.cli.progress import progress_bar
-from diorama.errors import InputError
+from diorama.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
+    from diorama.evaluation.geometry import GeometryReport
     from diorama.geometry.measure import MeasureConfig
     from diorama.media import Pixels
     from diorama.pipeline import Pipeline
@@ -66,8 +69,13 @@ class EvaluateGeometry:
     """Text file with a prompt on each line."""
     model: tuple[str, ...] = ()
     """Model folders or hub ids, each a line of the table; the packaged model if left out."""
-    out: Path = Path("runs/evaluate-geometry")
-    """Takes a report for each video and the tables; an interrupted run goes on in the same folder."""
+    run: Path | None = None
+    """Folder of a transformer's training instead of models: a line for each of its checkpoints, with the averaged weights."""
+    follow: bool = False
+    """Wait for the run's next checkpoints until its training ends; Ctrl-C ends it before."""
+    out: Path | None = None
+    """Takes a report for each video and the tables; an interrupted run goes on in the same folder. runs/evaluate-geometry if left out, and
+    geometry/ in the run's folder for a run, with log.jsonl and tensorboard/ beside the reports."""
     seeds: int = 2
     """Videos for each prompt."""
     size: str = "128x128"
@@ -141,40 +149,101 @@ def _own_references(frames: Pixels, options: Geometry, config: MeasureConfig, pr
 
 
 def evaluate(arguments: Sequence[str]) -> None:
-    """Generate and measure a video for every prompt and seed of every model, and print the table."""
+    """Generate and measure a video for every prompt and seed of every model or checkpoint, and print the table."""
     options: EvaluateGeometry = parse(EvaluateGeometry, arguments, command="evaluate geometry")
-    from diorama.evaluation.geometry import compare, evaluate_geometry
+    from diorama.evaluation.geometry import compare
     from diorama.evaluation.report import machine
-    from diorama.geometry.measure import MeasureConfig
     from diorama.pipeline import Pipeline
     from diorama.runtime import prepare_cpu
-    from diorama.shapes import parse_size
 
+    if options.run is not None and options.model:
+        raise InputError("--run and --model are both given; give the folder of a training, or models")
+    if options.follow and options.run is None:
+        raise InputError("--follow waits for the checkpoints of a training; give its folder with --run")
     prompts = _prompts(options.prompts)
-    size = parse_size(options.size)
-    config = MeasureConfig(nerf_steps=options.nerf_steps, splat_steps=options.splat_steps, device=options.device)
     prepare_cpu()
-    reports = []
-    with progress_bar() as progress:
+    if options.run is not None:
+        out, reports = options.out or options.run / "geometry", _checkpoints(options.run, options, prompts)
+    else:
+        out = options.out or Path("runs/evaluate-geometry")
+        reports = []
         for model in options.model or (None,):
             pipeline = Pipeline.load(model, options.device)
+            reports.append(_report(pipeline, f"model {pipeline.hash}", out / pipeline.hash, options, prompts))
+    print(f"{machine()}\n\n{compare(reports)}\nreports: {out}")
 
-            def generate(prompt: str, seed: int, pipeline: Pipeline = pipeline) -> Pixels:
-                frames, steps, guidance = options.num_frames, options.steps, options.guidance
-                return pipeline.generate(prompt, size=size, num_frames=frames, seed=seed, steps=steps, guidance_scale=guidance).frames
 
-            reports.append(
-                evaluate_geometry(
-                    generate,
-                    prompts,
-                    options.out / pipeline.hash,
-                    label=f"model {pipeline.hash}, {options.size}, {options.num_frames} frames, {options.steps} steps, guidance {options.guidance:g}",
-                    seeds=options.seeds,
-                    config=config,
-                    progress=progress,
-                )
+def _report(pipeline: Pipeline, name: str, folder: Path, options: EvaluateGeometry, prompts: Sequence[str]) -> GeometryReport:
+    from diorama.evaluation.geometry import evaluate_geometry
+    from diorama.geometry.measure import MeasureConfig
+    from diorama.shapes import parse_size
+
+    size, frames, steps, guidance = parse_size(options.size), options.num_frames, options.steps, options.guidance
+
+    def generate(prompt: str, seed: int) -> Pixels:
+        return pipeline.generate(prompt, size=size, num_frames=frames, seed=seed, steps=steps, guidance_scale=guidance).frames
+
+    with progress_bar() as progress:
+        return evaluate_geometry(
+            generate,
+            prompts,
+            folder,
+            label=f"{name}, {options.size}, {frames} frames, {steps} steps, guidance {guidance:g}",
+            seeds=options.seeds,
+            config=MeasureConfig(nerf_steps=options.nerf_steps, splat_steps=options.splat_steps, device=options.device),
+            progress=progress,
+        )
+
+
+def _checkpoints(run: Path, options: EvaluateGeometry, prompts: Sequence[str]) -> list[GeometryReport]:
+    """Measure a run's checkpoints and return their reports in the order of steps, with those of checkpoints that are gone by now.
+
+    This looks at a run from outside and is no part of the training loop: a training that was started without it can be followed, on this
+    machine or on another that sees the folder; nothing it does slows the loop but its share of the machine, which ``nice`` or a device of
+    its own settles; and a video that fails to be measured costs no training.
+    """
+    from diorama.checkpoint import write_text
+    from diorama.config import to_dict
+    from diorama.evaluation.geometry import GeometryReport, claim
+    from diorama.pipeline import Pipeline
+    from diorama.runtime import choose_device
+    from diorama.train.checkpoints import follow, opener
+    from diorama.train.log import tensorboard
+
+    out = options.out or run / "geometry"
+    read = opener(run, choose_device(options.device))
+    settings = {key: value for key, value in to_dict(options).items() if key not in ("model", "run", "follow", "out", "seeds")}
+    claim(out, {**settings, "prompts": list(prompts)})
+    reports = {path.parent.name: GeometryReport.load(path.parent) for path in out.glob("step-*/report.json")}
+    writer = tensorboard(out)
+    with contextlib.suppress(*((KeyboardInterrupt,) if options.follow else ())):
+        for checkpoint in follow(run, wait=options.follow):
+            step = int(checkpoint.name.removeprefix("step-"))
+            try:
+                pipeline = Pipeline(read(checkpoint))
+            except CheckpointError as error:
+                reports[checkpoint.name] = GeometryReport(label=f"step {step}", rows=(), failure=str(error))
+                print(f"step {step}: {error}", flush=True)
+                continue
+            name = f"{checkpoint.name}-{pipeline.hash}"
+            known = name in reports
+            reports[name] = _report(pipeline, f"step {step}, model {pipeline.hash}", out / name, options, prompts)
+            figures = reports[name].figures()
+            print(
+                f"step {step}: " + ", ".join(f"{key} {value:.2f}" for key, value in figures.items() if not key.endswith(("_low", "_high"))),
+                flush=True,
             )
-    print(f"{machine()}\n\n{compare(reports)}\nreports: {options.out}")
+            if writer is not None and not known:
+                for key, value in figures.items():
+                    writer.add_scalar(f"geometry/{key}", value, step)
+                writer.flush()
+            rows = [{"step": int(each[5:13]), **report.figures()} for each, report in sorted(reports.items()) if report.failure is None]
+            write_text(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    if writer is not None:
+        writer.close()
+    if not reports:
+        raise InputError(f"{run} has no checkpoint yet; wait for the training's first one, or follow it with --follow")
+    return [reports[name] for name in sorted(reports)]
 
 
 def _prompts(path: Path) -> list[str]:

@@ -34,6 +34,7 @@ from diorama.worlds.sample import sample_scene
 __all__ = [
     "GeometryReport",
     "bootstrap",
+    "claim",
     "coded",
     "compare",
     "evaluate_geometry",
@@ -146,6 +147,23 @@ class GeometryReport:
     """The generator and its settings."""
     rows: tuple[Mapping[str, Any], ...]
     """One for each video, see ``geometry.report.row``, with ``prompt`` and ``seed``."""
+    failure: str | None = None
+    """Why there are no rows, where the generator could not even be read."""
+
+    @classmethod
+    def load(cls, folder: Path) -> GeometryReport:
+        """Read what ``save`` wrote."""
+        kept = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return cls(label=kept["label"], rows=tuple(kept["rows"]))
+
+    def figures(self) -> dict[str, float]:
+        """Return what is known of ``summary`` as flat figures for a log: ``score``, ``score_low``, ``score_high`` and so on."""
+        out = {}
+        for name, value in summary(self.rows).items():
+            plain = name.replace(" - ", " minus ").replace(" ", "_")
+            ends = {plain: value["mean"], f"{plain}_low": value["low"], f"{plain}_high": value["high"]}
+            out.update({} if math.isnan(value["mean"]) else ends)
+        return out
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -166,13 +184,10 @@ class GeometryReport:
 
 
 def compare(reports: Sequence[GeometryReport]) -> str:
-    """Return one table with a line for each generator."""
-    names = list(summary(reports[0].rows))
-    lines = []
-    for report in reports:
-        cells = [_cell(name, value) for name, value in summary(report.rows).items()]
-        lines.append((report.label, *cells))
-    return table(("model", *names), lines)
+    """Return one table with a line for each generator, and the reasons of those that have none to show."""
+    lines = [(report.label, *(_cell(name, value) for name, value in summary(report.rows).items())) for report in reports]
+    reasons = [f"\n{report.label}: {report.failure}" for report in reports if report.failure is not None]
+    return table(("model", *summary(())), lines) + "".join(reasons)
 
 
 def _cell(name: str, value: Mapping[str, float]) -> str:
@@ -295,14 +310,23 @@ def _measured(source: Source, folder: Path, config: MeasureConfig) -> dict[str, 
     return dict(report["row"])
 
 
-def _resume(folder: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the answers that a folder already holds for these settings; a line cut off by a crash is dropped."""
-    mark, path = folder / "settings.json", folder / "answers.jsonl"
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Mark a folder as holding answers of these settings.
+
+    Raises:
+        InputError: it holds others'.
+    """
+    mark = folder / "settings.json"
     if not mark.exists():
         write_text(mark, json.dumps(settings, indent=2) + "\n")
-        return {}
-    if json.loads(mark.read_text(encoding="utf-8")) != settings:
+    elif json.loads(mark.read_text(encoding="utf-8")) != settings:
         raise InputError(f"{folder} holds answers of another model or other settings; give another folder or remove it")
+
+
+def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the answers that a folder already holds for these settings; a line cut off by a crash is dropped."""
+    claim(folder, settings)
+    path = folder / "answers.jsonl"
     rows, lines = [], path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for line in lines:
         try:

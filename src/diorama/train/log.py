@@ -12,7 +12,7 @@ from typing import Any
 
 from diorama.checkpoint import write_text
 
-__all__ = ["Log", "Meter", "Work", "line"]
+__all__ = ["Log", "Meter", "Work", "line", "tensorboard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,20 @@ def line(record: dict[str, float], total: int) -> str:
     )
 
 
+def tensorboard(folder: Path, purge_step: int | None = None) -> Any:
+    """Return a writer of scalars to ``tensorboard/`` in a folder, or None where that package is not installed.
+
+    Args:
+        folder: Where.
+        purge_step: From this step on, what is there already counts no more.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # heavy and optional
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
+
+
 class Log:
     """The log of a run; use it as a context.
 
@@ -94,12 +108,7 @@ class Log:
             kept = [text for text in lines if text.endswith("\n") and json.loads(text)["step"] <= first]
             if kept != lines:
                 write_text(self._path, "".join(kept))
-        self._writer: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # heavy and optional
-        except ImportError:
-            return
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
+        self._writer = tensorboard(folder, purge_step=first + 1)
 
     def __enter__(self) -> Log:
         from rich.console import Console
