@@ -20,7 +20,8 @@ from diorama.cli.generate import Shared
 from diorama.cli.modes import DEFAULT, Mode, modes, run
 from diorama.errors import InputError
 from diorama.media import Clip, probe, read_clip, read_metadata, save_clip
-from diorama.pipeline.modes import BESIDE_GIVEN, MODES
+from diorama.pipeline.given import BESIDE_GIVEN
+from diorama.pipeline.modes import MODES
 from diorama.pipeline.request import Request
 
 QUICK = ("--size", "48x32", "--steps", "1", "--seed", "3", "--device", "cpu")

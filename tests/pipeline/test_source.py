@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from diorama.errors import InputError, MediaError
 from diorama.media import Audio, Clip, Fit, Pixels, resize
-from diorama.pipeline.source import Canvas, Source, as_clip, grid_size, made_with, open_source, part
+from diorama.pipeline.source import Canvas, Source, as_clip, grid_size, is_file, made_with, open_source, part
 from diorama.shapes import Stride, VideoShape
 
 GRID = Stride()
@@ -288,3 +288,9 @@ def test_foreign_metadata_is_no_prompt(metadata: dict[str, str]) -> None:
 
 def test_the_prompt_of_a_generated_clip_is_known() -> None:
     assert made_with(replace(numbered(1, 1.0), metadata={"diorama": json.dumps({"prompt": "a ball"})})) == "a ball"
+
+
+def test_a_word_with_an_ending_or_a_place_that_is_there_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a folder").mkdir()
+    assert all(is_file(word) for word in ("clip.mp4", "CAT.PNG", str(tmp_path / "a folder")))
+    assert not any(is_file(text) for text in ("a red ball", "ball", "a ball hits clip.mp4", "x" * 5000))

@@ -12,18 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from diorama.errors import InputError
+from diorama.pipeline.curve import ramp, read_curve
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Altered, Film, Framed, Given, Made, Shot
+from diorama.pipeline.given import CONTEXT_FRAMES, HELD, around, begun, beside_given, ending
 from diorama.pipeline.items import Guide, Item, Keep, Region, Ring, StartFrom
 from diorama.pipeline.region import read_region, to_cells
-from diorama.pipeline.source import Media, Source, as_clip, grid_size, part
-from diorama.pipeline.storyboard import HELD, Storyboard, read_storyboard
+from diorama.pipeline.source import Media, Source, as_clip, grid_size, is_file, part
+from diorama.pipeline.storyboard import Storyboard, read_storyboard
+from diorama.pipeline.timeline import film_of
 
 __all__ = [
     "animate",
@@ -42,14 +44,6 @@ __all__ = [
     "storyboard",
     "text",
 ]
-
-CONTEXT_FRAMES = 17
-"""Frames of a given clip that the model sees when it goes on from it."""
-BESIDE_GIVEN = 1.0
-"""Guidance where frames are given and none is asked for. They say more than the prompt, and pushing away from what follows from them tears
-the joins: error against the simulator over the next 2 s 9.2, 10.5 and 13.0 of 255 at 1, 2 and 4 (docs/log.md, 2026-11-21)."""
-VIDEO_ENDINGS = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi", ".png", ".jpg", ".jpeg", ".webp")
-"""A word that ends so is a file, also one that is not there."""
 
 
 def text(desk: Desk, prompt: str) -> Film:
@@ -83,7 +77,7 @@ def animate(desk: Desk, picture: Media, prompt: str = "", *, at: float = 0.0, al
         also: More pictures, each with its second: the last frame, or keyframes between.
     """
     first = desk.open(picture)
-    request = desk.request(prompt, source=first, **_beside_given(desk))
+    request = desk.request(prompt, source=first, **beside_given(desk))
     cards = [(first, at), *((desk.open(media, first), moment) for media, moment in also)]
     items: list[Item] = [Guide(prompt=prompt)]
     frames = []
@@ -95,11 +89,6 @@ def animate(desk: Desk, picture: Media, prompt: str = "", *, at: float = 0.0, al
         latent = desk.encode(shown) if not frame else desk.encode_held(shown)
         items.append(Keep(latent=latent, frame=latent_frame, frames=shown, stride=desk.stride.time))
     return desk.film(request, items, _with_stills(sorted(frames, key=lambda card: card[0]), request.num_frames), source=first)
-
-
-def _beside_given(desk: Desk) -> dict[str, Any]:
-    """Return the guidance of a request with given frames, if none was asked for."""
-    return {} if "guidance_scale" in desk.options else {"guidance_scale": BESIDE_GIVEN}
 
 
 def _moment(desk: Desk, seconds: float, num_frames: int) -> int:
@@ -138,46 +127,8 @@ def extend(desk: Desk, clip: Media, prompt: str = "", *, more: float = 2.0, dire
         raise InputError(f"a video cannot be extended '{direction}'; allowed: forward, backward, both")
     source = desk.open(clip)
     prompt, frames = desk.prompt(prompt, source), desk.frames(more)
-    shots, pieces = [], list[Given | Made]()
-    if direction in ("backward", "both"):
-        shot, made = _before(desk, source, prompt, frames)
-        shots.append(shot)
-        pieces.append(made)
-    pieces.append(Given(source=source))
-    if direction in ("forward", "both"):
-        shot, made = _after(desk, source, prompt, frames)
-        pieces.append(replace(made, shot=len(shots)))
-        shots.append(shot)
+    shots, pieces = around(desk, source, prompt, before=0 if direction == "forward" else frames, after=0 if direction == "backward" else frames)
     return Film(shots=shots, pieces=pieces, canvas=desk.canvas(shots[0].request, source), notes=tuple(desk.notes))
-
-
-def _after(desk: Desk, source: Source, prompt: str, frames: int) -> tuple[Shot, Made]:
-    """Return the shot that goes on from a clip's end for ``frames`` latent frames, and its new part."""
-    count = source.length(CONTEXT_FRAMES, desk.stride)
-    known = desk.encode(source.tail(count))
-    request = desk.request(prompt, known.shape[1] + frames, source, **_beside_given(desk))
-    return Shot(request=request, items=[Guide(prompt=prompt), Keep(latent=known)]), Made(first=count)
-
-
-def _before(desk: Desk, source: Source, prompt: str, frames: int) -> tuple[Shot, Made]:
-    """Return the shot that leads to a clip's beginning in ``frames`` latent frames, and its new part."""
-    count = source.length(CONTEXT_FRAMES, desk.stride)
-    ending = _ending(desk, source, count)
-    num_latents = frames + 1 + (count - 1) // desk.stride.time
-    request = desk.request(prompt, num_latents, source, **_beside_given(desk))
-    return Shot(request=request, items=[Guide(prompt=prompt), *ending]), Made(last=request.num_frames - count)
-
-
-def _ending(desk: Desk, source: Source, count: int) -> list[Item]:
-    """Return the items that make a shot end with the first ``count`` frames of a clip.
-
-    Its first frame is the last of the four of a latent frame: that one starts from the frame standing still, with noise for
-    what the three before it show. The latents behind it are those that follow the first frame in the clip itself.
-    """
-    known = desk.encode(source.head(count))
-    rest = known.shape[1] - 1
-    held = Keep(latent=desk.encode_held(source.head(1)), frame=-1 - rest, noise=HELD if rest else 0.0)
-    return [held, Keep(latent=known[:, 1:], frame=-rest)] if rest else [held]
 
 
 def loop(desk: Desk, subject: Media, prompt: str = "", *, more: float = 1.34) -> Film:
@@ -189,7 +140,7 @@ def loop(desk: Desk, subject: Media, prompt: str = "", *, more: float = 1.34) ->
         prompt: What happens in the passage; left out, the prompt that the video was generated with.
         more: Seconds of the passage.
     """
-    if isinstance(subject, str) and not _is_file(subject):
+    if isinstance(subject, str) and not is_file(subject):
         request = desk.request(subject)
         if request.num_frames < 1 + 2 * desk.stride.time:
             raise InputError(f"a loop of {request.num_frames - 1} frames is too short; ask for at least {1 + 2 * desk.stride.time} frames")
@@ -198,12 +149,9 @@ def loop(desk: Desk, subject: Media, prompt: str = "", *, more: float = 1.34) ->
     prompt = desk.prompt(prompt, source)
     known = desk.encode(source.whole(desk.stride))
     frames = desk.frames(more) + 1
-    request = desk.request(prompt, known.shape[1] + frames, source, **_beside_given(desk))
+    request = desk.request(prompt, known.shape[1] + frames, source, **beside_given(desk))
     # In the ring the clip's first frame is the last of the four of the latent frame before it.
-    held = Keep(latent=desk.encode_held(source.head(1)), frame=-1, noise=HELD)
-    items: list[Item] = [Ring(), _ring_guide(prompt, request.num_frames, desk), held]
-    if known.shape[1] > 1:
-        items.append(Keep(latent=known[:, 1:]))
+    items: list[Item] = [Ring(), _ring_guide(prompt, request.num_frames, desk), *begun(desk, source, known, -1, noise=HELD)]
     first = (known.shape[1] - 1) * desk.stride.time
     made = Made(first=first, last=request.num_frames - 2)
     return replace(desk.film(request, items, [Given(source=source), made], source=source), ring=True)
@@ -211,14 +159,6 @@ def loop(desk: Desk, subject: Media, prompt: str = "", *, more: float = 1.34) ->
 
 def _ring_guide(prompt: str, num_frames: int, desk: Desk) -> Guide:
     return Guide(prompt=prompt, weight=torch.ones((num_frames - 1) // desk.stride.time))
-
-
-def _is_file(subject: str) -> bool:
-    """Return whether a text is the path of a file rather than a prompt: one that is there, or a word with a file's ending."""
-    try:
-        return Path(subject).exists() or (" " not in subject.strip() and Path(subject).suffix.lower() in VIDEO_ENDINGS)
-    except OSError:  # longer than any path
-        return False
 
 
 def connect(desk: Desk, first: Media, second: Media, prompt: str = "", *, passage: float = 2.0) -> Film:
@@ -236,17 +176,12 @@ def connect(desk: Desk, first: Media, second: Media, prompt: str = "", *, passag
     before, after = a.length(CONTEXT_FRAMES, desk.stride), b.length(CONTEXT_FRAMES, desk.stride)
     known = desk.encode(a.tail(before))
     num_latents = known.shape[1] + desk.frames(passage) + 1 + (after - 1) // desk.stride.time
-    request = desk.request(desk.prompt(prompt, a), num_latents, a, **_beside_given(desk))
-    fade = _ramp(num_latents, known.shape[1] - 1, num_latents - 1 - (after - 1) // desk.stride.time)
+    request = desk.request(desk.prompt(prompt, a), num_latents, a, **beside_given(desk))
+    fade = ramp(num_latents, known.shape[1] - 1, num_latents - 1 - (after - 1) // desk.stride.time)
     guides = [Guide(prompt=prompt)] if prompt else [Guide(prompt=desk.prompt("", a), weight=1 - fade), Guide(prompt=desk.prompt("", b), weight=fade)]
-    items: list[Item] = [*guides, Keep(latent=known), *_ending(desk, b, after)]
+    items: list[Item] = [*guides, Keep(latent=known), *ending(desk, b, after)]
     made = Made(first=before, last=request.num_frames - after)
     return desk.film(request, items, [Given(source=a), made, Given(source=b)], source=a)
-
-
-def _ramp(count: int, first: int, last: int) -> torch.Tensor:
-    """Return ``[count]`` numbers that are 0 up to ``first``, 1 from ``last`` on and rise between."""
-    return ((torch.arange(count) - first) / max(1, last - first)).clamp(0, 1)
 
 
 def insert(desk: Desk, clip: Media, prompt: str = "", *, at: float = 1.0, more: float = 1.34) -> Film:
@@ -283,8 +218,8 @@ def blend(desk: Desk, first: Media, second: Media, prompt: str = "", *, curve: s
     b = desk.open(second, a)
     count = min(a.length(a.num_frames, desk.stride), b.length(b.num_frames, desk.stride))
     one, two = desk.encode(a.head(count)), desk.encode(b.head(count))
-    influence = _influence(curve, one.shape[1])
-    request = desk.request(desk.prompt(prompt, a), one.shape[1], a, **_beside_given(desk))
+    influence = read_curve(curve, one.shape[1])
+    request = desk.request(desk.prompt(prompt, a), one.shape[1], a, **beside_given(desk))
     guides = [Guide(prompt=desk.prompt(prompt, a), weight=1 - influence), Guide(prompt=desk.prompt(prompt, b), weight=influence)]
     # Each frame starts from the clip that has more say; where the say is equal, noise hides the change of clips.
     nearer = torch.where((influence < 0.5)[:, None, None], one, two)
@@ -301,23 +236,6 @@ def blend(desk: Desk, first: Media, second: Media, prompt: str = "", *, curve: s
     if end < count:
         pieces.append(Given(source=b, first=finish_at))
     return desk.film(request, items, pieces, source=a)
-
-
-def _influence(curve: str, count: int) -> torch.Tensor:
-    """Return the influence ``[count]`` of every latent frame from points such as ``0.25:0 0.75:1``."""
-    try:
-        points = sorted((float(x), float(y)) for x, y in (point.split(":") for point in curve.split()))
-    except ValueError:
-        points = []
-    if not points or not all(0 <= value <= 1 for point in points for value in point):
-        raise InputError(f"the curve '{curve}' is not understood: give points share:influence between 0 and 1, for example '0.25:0 0.75:1'")
-    shares = torch.arange(count) / max(1, count - 1)
-    places, values = (torch.tensor(column) for column in zip(*points, strict=True))
-    right = torch.searchsorted(places, shares).clamp(1, max(1, len(points) - 1))
-    if len(points) == 1:
-        return values.expand(count).clone()
-    x0, x1, y0, y1 = places[right - 1], places[right], values[right - 1], values[right]
-    return (y0 + ((shares - x0) / (x1 - x0).clamp_min(1e-6)).clamp(0, 1) * (y1 - y0)).clamp(0, 1)
 
 
 def edit(desk: Desk, clip: Media, prompt: str, *, strength: float = 0.6, region: str = "") -> Film:
@@ -379,16 +297,7 @@ def recut(desk: Desk, clip: Media, keep: tuple[float, float], prompt: str = "", 
     after = (source.clip.num_frames - last) / source.clip.fps if after is None else after
     good = replace(source, clip=part(source.clip, first, last))
     prompt = desk.prompt(prompt, source)
-    shots, pieces = [], list[Given | Made]()
-    if before > 0:
-        shot, made = _before(desk, good, prompt, desk.frames(before))
-        shots.append(shot)
-        pieces.append(made)
-    pieces.append(Given(source=good))
-    if after > 0:
-        shot, made = _after(desk, good, prompt, desk.frames(after))
-        pieces.append(replace(made, shot=len(shots)))
-        shots.append(shot)
+    shots, pieces = around(desk, good, prompt, before=desk.frames(before) if before > 0 else 0, after=desk.frames(after) if after > 0 else 0)
     if not shots:
         raise InputError("nothing is to be made: the part kept is the whole clip; give a smaller part, or seconds before or after it")
     return Film(shots=shots, pieces=pieces, canvas=desk.canvas(shots[0].request, source), notes=tuple(desk.notes))
@@ -408,7 +317,7 @@ def outpaint(desk: Desk, clip: Media, prompt: str = "", *, aspect: str = "1:1") 
     source = desk.open(clip)
     known = desk.encode(source.whole(desk.stride))
     prompt = desk.prompt(prompt, source)
-    request = desk.request(prompt, known.shape[1], size=shape, **_beside_given(desk))
+    request = desk.request(prompt, known.shape[1], size=shape, **beside_given(desk))
     cell = desk.stride.space
     left, top = (shape[0] - inner[0]) // (2 * cell), (shape[1] - inner[1]) // (2 * cell)
     across, down = source.clip.width / inner[0], source.clip.height / inner[1]
@@ -481,8 +390,7 @@ def storyboard(desk: Desk, board: Media | Storyboard) -> Film:
         desk: Model and options.
         board: A storyboard, or the path of its TOML file.
     """
-    cards = board if isinstance(board, Storyboard) else read_storyboard(board)
-    return cards.film(desk)
+    return film_of(board if isinstance(board, Storyboard) else read_storyboard(board), desk)
 
 
 MODES: dict[str, Callable[..., Film]] = {name: globals()[name] for name in __all__}

@@ -14,11 +14,13 @@ from diorama.errors import InputError
 from diorama.media import Audio, Clip, Fit, Pixels, Placement, place, plan, read_clip, resize
 from diorama.shapes import MAX_ASPECT, Stride
 
-__all__ = ["Canvas", "Media", "Source", "as_clip", "grid_size", "made_with", "open_source", "part"]
+__all__ = ["Canvas", "Media", "Source", "as_clip", "grid_size", "is_file", "made_with", "open_source", "part"]
 
 Media: TypeAlias = Clip | Path | str
 """What modes take: a clip, or the path of a video, an animation, a picture or a folder of pictures."""
 
+_ENDINGS = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi", ".png", ".jpg", ".jpeg", ".webp")
+"""A word that ends so is a file, also one that is not there."""
 MAX_PICTURE_SIDE = 1920
 """A larger picture is scaled down to this before it becomes a video of its size."""
 
@@ -192,6 +194,14 @@ def as_clip(media: Media) -> Clip:
         return clip
     size = (max(2, round(clip.width * MAX_PICTURE_SIDE / longest)), max(2, round(clip.height * MAX_PICTURE_SIDE / longest)))
     return Clip(resize(clip.frames, size), clip.fps, clip.metadata)
+
+
+def is_file(subject: str) -> bool:
+    """Return whether a text is the path of a file rather than a prompt: one that is there, or a word with a file's ending."""
+    try:
+        return Path(subject).exists() or (" " not in subject.strip() and Path(subject).suffix.lower() in _ENDINGS)
+    except OSError:  # longer than any path
+        return False
 
 
 def part(clip: Clip, first: int, last: int) -> Clip:

@@ -1,0 +1,77 @@
+"""Shots beside given frames: what the model sees of a clip that it goes on from or leads to, and where on the latent grid that is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from diorama.pipeline.desk import Desk
+from diorama.pipeline.film import Given, Made, Shot
+from diorama.pipeline.items import Guide, Item, Keep
+from diorama.pipeline.source import Source
+
+__all__ = ["BESIDE_GIVEN", "CONTEXT_FRAMES", "HELD", "around", "begun", "beside_given", "ending"]
+
+CONTEXT_FRAMES = 17
+"""Frames of a given clip that the model sees when it goes on from it."""
+BESIDE_GIVEN = 1.0
+"""Guidance where frames are given and none is asked for. They say more than the prompt, and pushing away from what follows from them tears
+the joins: error against the simulator over the next 2 s 9.2, 10.5 and 13.0 of 255 at 1, 2 and 4 (docs/log.md, 2026-11-21)."""
+HELD = 0.5
+"""Flow time at which a latent frame starts of whose four frames some are given and the others are not."""
+
+
+def beside_given(desk: Desk) -> dict[str, Any]:
+    """Return the guidance of a request with given frames, if none was asked for."""
+    return {} if "guidance_scale" in desk.options else {"guidance_scale": BESIDE_GIVEN}
+
+
+def around(desk: Desk, source: Source, prompt: str, *, before: int, after: int) -> tuple[list[Shot], list[Given | Made]]:
+    """Return the shots that lead to a clip and go on from it, and what is seen: the clip between what they add.
+
+    Args:
+        desk: Model and options.
+        source: The clip.
+        prompt: What happens.
+        before: Latent frames to add before it; 0 makes no shot.
+        after: Latent frames to add behind it; 0 makes no shot.
+    """
+    count = source.length(CONTEXT_FRAMES, desk.stride)
+    shots, pieces = list[Shot](), list[Given | Made]()
+    if before:
+        num_latents = before + 1 + (count - 1) // desk.stride.time
+        items: list[Item] = [Guide(prompt=prompt), *ending(desk, source, count)]
+        request = desk.request(prompt, num_latents, source, **beside_given(desk))
+        shots.append(Shot(request=request, items=items))
+        pieces.append(Made(last=request.num_frames - count))
+    pieces.append(Given(source=source))
+    if after:
+        known = desk.encode(source.tail(count))
+        request = desk.request(prompt, known.shape[1] + after, source, **beside_given(desk))
+        pieces.append(Made(shot=len(shots), first=count))
+        shots.append(Shot(request=request, items=[Guide(prompt=prompt), Keep(latent=known)]))
+    return shots, pieces
+
+
+def ending(desk: Desk, source: Source, count: int) -> list[Item]:
+    """Return the items that make a shot end with the first ``count`` frames of a clip, 1 + k latent frames' worth."""
+    known = desk.encode(source.head(count))
+    return begun(desk, source, known, -known.shape[1], noise=HELD if known.shape[1] > 1 else 0.0)
+
+
+def begun(desk: Desk, source: Source, known: Tensor, frame: int, *, noise: float) -> list[Item]:
+    """Return the items for a clip that begins in mid-shot.
+
+    Its first frame is the last of the four of a latent frame: that one starts from the frame standing still. The latents behind it
+    are those that follow the first frame in the clip itself.
+
+    Args:
+        desk: Model and options.
+        source: The clip.
+        known: Its latent ``[C, 1 + k, h, w]``.
+        frame: The latent frame of its first frame; a negative one counts from the end.
+        noise: Flow time at which that one starts, for what the three frames before the clip show.
+    """
+    held = Keep(latent=desk.encode_held(source.head(1)), frame=frame, noise=noise)
+    return [held, Keep(latent=known[:, 1:], frame=frame + 1)] if known.shape[1] > 1 else [held]

@@ -1,0 +1,66 @@
+"""What a shot is told of given frames: enough of them, at their latent frames, and no more than they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from diorama.media import Clip
+from diorama.pipeline.desk import Desk
+from diorama.pipeline.film import Given, Made
+from diorama.pipeline.given import BESIDE_GIVEN, HELD, around, begun, beside_given, ending
+from diorama.pipeline.items import Guide, Keep
+from diorama.pipeline.load import Models
+from diorama.pipeline.source import Source
+
+
+def opened(models: Models, num_frames: int) -> tuple[Desk, Source]:
+    desk = Desk(models, {"size": (48, 32)})
+    frames = np.random.default_rng(0).integers(0, 256, (num_frames, 32, 48, 3), np.uint8)
+    return desk, desk.open(Clip(frames, 12.0))
+
+
+@pytest.mark.parametrize(("num_frames", "count"), [(1, 1), (4, 1), (9, 9), (30, 17)])
+def test_a_clip_is_in_the_middle_of_what_it_is_given_around(models: Models, num_frames: int, count: int) -> None:
+    desk, source = opened(models, num_frames)
+    shots, pieces = around(desk, source, "red ball", before=2, after=3)
+    known = 1 + (count - 1) // 4
+    assert pieces == [Made(last=8), Given(source=source), Made(shot=1, first=count)]
+    assert [shot.request.num_frames for shot in shots] == [8 + count, count + 12]
+    guide, *kept = shots[0].items
+    assert guide == Guide(prompt="red ball")
+    assert [(item.frame, item.latent.shape[1], item.noise) for item in kept if isinstance(item, Keep)] == (
+        [(-known, 1, HELD), (1 - known, known - 1, 0.0)] if known > 1 else [(-1, 1, 0.0)]
+    )
+    _, keep = shots[1].items
+    assert isinstance(keep, Keep)
+    assert (keep.frame, keep.latent.shape[1], keep.noise) == (0, known, 0.0)
+    assert torch.equal(keep.latent, desk.encode(source.tail(count)))
+
+
+def test_a_side_without_frames_has_no_shot(models: Models) -> None:
+    desk, source = opened(models, 9)
+    (shot,), pieces = around(desk, source, "", before=0, after=1)
+    assert pieces == [Given(source=source), Made(first=9)]
+    assert shot.request.num_frames == 13
+    assert around(desk, source, "", before=0, after=0) == ([], [Given(source=source)])
+
+
+def test_a_clip_in_mid_shot_begins_with_its_first_frame_standing_still(models: Models) -> None:
+    desk, source = opened(models, 9)
+    known = desk.encode(source.head(9))
+    for items in (begun(desk, source, known, -3, noise=HELD), ending(desk, source, 9)):
+        held, rest = items
+        assert isinstance(held, Keep)
+        assert isinstance(rest, Keep)
+        assert torch.equal(held.latent, desk.encode_held(source.head(1)))
+        assert torch.equal(rest.latent, known[:, 1:])
+        assert (held.frame, rest.frame, held.noise, rest.noise) == (-3, -2, HELD, 0.0)
+
+
+def test_guidance_beside_given_frames_is_low_unless_it_is_asked_for(models: Models) -> None:
+    assert beside_given(Desk(models, {})) == {"guidance_scale": BESIDE_GIVEN}
+    assert beside_given(Desk(models, {"guidance_scale": 4.0})) == {}
+    desk, source = opened(models, 9)
+    assert all(shot.request.guidance_scale == BESIDE_GIVEN for shot in around(desk, source, "", before=1, after=1)[0])
