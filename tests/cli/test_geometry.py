@@ -98,6 +98,7 @@ def test_a_run_has_a_line_for_each_checkpoint_and_a_damaged_one_is_not_the_end(t
     main([*command, "--size", "64x64"])
     said = capsys.readouterr().out
     assert "step 10: score 0.00" in said
+    assert "; 1 not measurable\n" in said
     table = [line for line in said.splitlines() if line.startswith("| step ")]
     assert [line.split()[2].rstrip(",") for line in table] == ["10", "15", "20"]
     assert said.count("step 15: ") == 2  # as it is met, and below the table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,9 +199,9 @@ def _report(pipeline: Pipeline, name: str, folder: Path, options: EvaluateGeomet
 def _checkpoints(run: Path, options: EvaluateGeometry, prompts: Sequence[str]) -> list[GeometryReport]:
     """Measure a run's checkpoints and return their reports in the order of steps, with those of checkpoints that are gone by now.
 
-    This looks at a run from outside and is no part of the training loop: a training that was started without it can be followed, on this
-    machine or on another that sees the folder; nothing it does slows the loop but its share of the machine, which ``nice`` or a device of
-    its own settles; and a video that fails to be measured costs no training.
+    This looks at a run from outside and is no part of the training loop: a training that was started without it can be followed, or measured
+    after it ended; the loop does not wait for minutes of reconstruction, only for its share of the machine, which ``nice`` or another
+    ``--device`` settles; and whatever goes wrong here, training goes on.
     """
     from diorama.checkpoint import write_text
     from diorama.config import to_dict
@@ -226,15 +227,11 @@ def _checkpoints(run: Path, options: EvaluateGeometry, prompts: Sequence[str]) -
                 print(f"step {step}: {error}", flush=True)
                 continue
             name = f"{checkpoint.name}-{pipeline.hash}"
-            known = name in reports
+            measured_before = name in reports
             reports[name] = _report(pipeline, f"step {step}, model {pipeline.hash}", out / name, options, prompts)
-            figures = reports[name].figures()
-            print(
-                f"step {step}: " + ", ".join(f"{key} {value:.2f}" for key, value in figures.items() if not key.endswith(("_low", "_high"))),
-                flush=True,
-            )
-            if writer is not None and not known:
-                for key, value in figures.items():
+            print(f"step {step}: {_line(reports[name])}", flush=True)
+            if writer is not None and not measured_before:
+                for key, value in reports[name].figures().items():
                     writer.add_scalar(f"geometry/{key}", value, step)
                 writer.flush()
             rows = [{"step": int(each[5:13]), **report.figures()} for each, report in sorted(reports.items()) if report.failure is None]
@@ -244,6 +241,13 @@ def _checkpoints(run: Path, options: EvaluateGeometry, prompts: Sequence[str]) -
     if not reports:
         raise InputError(f"{run} has no checkpoint yet; wait for the training's first one, or follow it with --follow")
     return [reports[name] for name in sorted(reports)]
+
+
+def _line(report: GeometryReport) -> str:
+    """Return the means that are known, and how many videos got each verdict: verdicts move before the score leaves 0."""
+    means = (f"{key} {value:.2f}" for key, value in report.figures().items() if not key.endswith(("_low", "_high")))
+    causes = Counter(row["cause"] for row in report.rows)
+    return ", ".join(means) + "; " + ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
 
 
 def _prompts(path: Path) -> list[str]:
