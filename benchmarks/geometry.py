@@ -34,8 +34,6 @@ from diorama.runtime import prepare_cpu
 
 ORBITS = (5_000_084, 5_000_085, 5_000_183, 5_000_185)
 REAL = {"karma": "gpmf-parser__karma.mp4", "frog": "learning-area__frog.mp4", "monster": "learning-area__monster.mp4"}
-PAIRED = ("frog", "monster")
-"""Real clips that are compared with themselves coded or broken, at the size for that; the drone flight's detail is lost at it."""
 STATIC = {"dog": "sam2__01_dog.mp4", "stream": "interactive-examples__stream-of-water.mp4"}
 PROMPTS = Path(__file__).with_name("geometry_prompts.txt")
 WORLDS = (5_000_084, 5_000_183, 5_000_151, 5_000_073, 5_000_169)
@@ -113,9 +111,9 @@ def positives(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
     for seed in ORBITS:
         yield f"rendered orbit {seed}", bench.row(f"orbit-{seed}", lambda seed=seed: bench.orbit(seed))
     yield "karma", bench.row("real-karma", lambda: bench.real("karma"), whole=True)
-    for name in PAIRED:
-        yield name, bench.row(f"part-{name}", lambda name=name: Source(name=name, frames=bench.part(name)), whole=True)
-    for name in PAIRED:
+    for name in REAL:
+        yield f"{name}, {SIDE} px", bench.row(f"part-{name}", lambda name=name: Source(name=name, frames=bench.part(name)), whole=True)
+    for name in REAL:
         yield (
             f"{name}, coded",
             bench.row(f"coded-{name}", lambda name=name: Source(name=f"{name}, coded", frames=bench.coded(bench.native(name))), whole=True),
