@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diorama.autoencoder.blocks import ResidualBlock, average_down, duplicate_up, patchify, unpatchify
+from diorama.autoencoder.blocks import ResidualBlock, Up, average_down, duplicate_up, patchify, unpatchify
 
 
 @pytest.mark.parametrize("patch", [(4, 4, 4), (1, 2, 2), (1, 1, 1)])
@@ -36,3 +36,15 @@ def test_factorised_block_begins_nearly_without_time() -> None:
     x[:, :, 1:] = x[:, :, :1]
     out = block(x)
     assert (out[:, :, 0] - out[:, :, 3]).abs().max() < 0.2 * out.abs().max()
+
+
+@pytest.mark.parametrize("pointwise", [True, False])
+def test_a_step_up_is_the_same_with_and_without_a_gradient(pointwise: bool) -> None:
+    """Without one, in float32, the picture is not made large before it is convolved."""
+    torch.manual_seed(0)
+    step, x = Up(6, 4, time=True, pointwise=pointwise), torch.randn(2, 6, 3, 4, 5)
+    slow = step(x)
+    with torch.no_grad():
+        fast = step(x)
+    assert slow.shape == fast.shape == (2, 4, 5, 8, 10)
+    torch.testing.assert_close(fast, slow)

@@ -34,6 +34,17 @@ def test_tails_do_not_hold_the_chunk() -> None:
     assert cache.tails[0].untyped_storage().nbytes() == 2 * 2 * 16 * 4
 
 
+def test_frames_before_a_chunk_keep_the_layout() -> None:
+    """The first frame alone looks like any layout to torch; later chunks with channels last must not be copied for it."""
+    cache = TimeCache()
+    cache.join(torch.randn(1, 4, 1, 3, 5).contiguous(memory_format=torch.channels_last_3d), 2)
+    x = torch.randn(1, 4, 2, 3, 5).contiguous(memory_format=torch.channels_last_3d)
+    joined = TimeCache(cache.tails).join(x, 2)
+    assert joined.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(joined[:, :, 2:], x)
+    assert torch.equal(joined[:, :, :2], cache.tails[0])
+
+
 def test_tails_are_values() -> None:
     """A walk does not change the tails that it was given, so a stream can branch."""
     conv, x = CausalConv3d(2, 2, (3, 1, 1)), torch.randn(1, 2, 4, 2, 2)
@@ -45,12 +56,12 @@ def test_tails_are_values() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, start.tails, strict=True))
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 1, 5, 4), (2, 8, 6, 3, 7)])
+@pytest.mark.parametrize("shape", [(1, 3, 1, 5, 4), (2, 8, 6, 3, 7), (2, 32, 7, 16, 16)], ids=str)
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (3, 1, 1)])
 def test_by_frames_is_the_convolution(shape: tuple[int, ...], kernel: tuple[int, int, int]) -> None:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(*shape[:2], shape[2] + kernel[0] - 1, *shape[3:], generator=g).double().requires_grad_()
-    weight, bias = torch.randn(5, shape[1], *kernel, generator=g).double().requires_grad_(), torch.randn(5, generator=g).double()
+    weight, bias = torch.randn(32, shape[1], *kernel, generator=g).double().requires_grad_(), torch.randn(32, generator=g).double()
     plain = torch.nn.functional.conv3d(x, weight, bias, padding=(0, kernel[1] // 2, kernel[2] // 2))
     fast = conv_by_frames(x, weight, bias)
     torch.testing.assert_close(fast, plain)

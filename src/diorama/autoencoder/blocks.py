@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diorama.ops.conv import CausalConv3d, TimeCache
+from diorama.ops.conv import CausalConv3d, TimeCache, is_bound_by_products
 from diorama.ops.norm import ChannelNorm
+from diorama.ops.upsample import upsampled_conv
 
 __all__ = ["Attention", "Down", "MidBlock", "ResidualBlock", "Up", "activated", "average_down", "duplicate_up", "patchify", "unpatchify"]
 
@@ -137,6 +138,7 @@ class Up(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, time: bool, pointwise: bool) -> None:
         super().__init__()
+        self.pointwise = pointwise
         if pointwise:
             self.resample = nn.Sequential(nn.Conv2d(in_channels, 4 * out_channels, 1), nn.PixelShuffle(2))
         else:
@@ -147,7 +149,9 @@ class Up(nn.Module):
         """Map ``[B, in, T, H, W]`` to ``[B, out, T', 2 H, 2 W]``; T' is T, or 1 + 2 (T - 1) with time, or 2 T in later chunks."""
         if self.time_conv is not None:
             x = self._double_time(x, cache)
-        return _unfold(self.resample(_fold(x)), x.shape[0])
+        fast = not self.pointwise and is_bound_by_products(x)
+        frames = upsampled_conv(_fold(x), *self.resample[1].parameters()) if fast else self.resample(_fold(x))
+        return _unfold(frames, x.shape[0])
 
     def _double_time(self, x: Tensor, cache: TimeCache | None) -> Tensor:
         assert self.time_conv is not None
@@ -157,9 +161,9 @@ class Up(nn.Module):
             if cache is not None:
                 cache.join(rest, self.time_conv.kernel_size[0] - 1)
             return x
-        y = self.time_conv(rest, cache)
-        b, _, t, h, w = y.shape
-        doubled = y.reshape(b, 2, -1, t, h, w).permute(0, 2, 3, 1, 4, 5).reshape(b, -1, 2 * t, h, w)
+        # With channels last, as the convolutions want them: a copy is made anyway.
+        y = self.time_conv(rest, cache).unflatten(1, (2, -1))
+        doubled = y.permute(0, 3, 1, 4, 5, 2).flatten(1, 2).movedim(-1, 1)
         return torch.cat([x[:, :, :1].to(doubled.dtype), doubled], dim=2) if alone else doubled
 
 

@@ -6,14 +6,21 @@ one chunk leaves are passed to the next, and no module keeps any state.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CausalConv3d", "TimeCache", "conv_by_frames", "lay_out"]
+from diorama.ops.winograd import TAPS, conv_frames
+
+__all__ = ["CausalConv3d", "TimeCache", "conv_by_frames", "is_bound_by_products", "lay_out"]
+
+
+_TAP_BY_TAP = (2, 0, 3, 4, 1)
+"""The axes of a weight ``[D, C, t, h, w]`` as ``conv_by_frames`` reads them: ``[t, D, h, w, C]``."""
+_NARROW, _SMALL = 16, 256
+"""Channels seen and cells of a frame below which the transforms cost more than they save (measured)."""
 
 
 class TimeCache:
@@ -30,9 +37,17 @@ class TimeCache:
 
     def join(self, x: Tensor, num_frames: int) -> Tensor:
         """Return ``x [B, C, T, H, W]`` with the ``num_frames`` frames before it in front: zeros before the first chunk."""
-        joined = _pad_time(x, num_frames) if self.first else torch.cat([next(self._past).to(x.dtype), x], dim=2)
+        past = x.new_zeros(*x.shape[:2], num_frames, *x.shape[3:]) if self.first else next(self._past).to(x.dtype)
+        joined = _cat_time(past, x)
         self.tails.append(joined[:, :, joined.shape[2] - num_frames :].clone())
         return joined
+
+
+def _cat_time(past: Tensor, x: Tensor) -> Tensor:
+    """Join frames in the layout of ``x``; torch takes a single frame with channels last for one with channels first."""
+    if x.stride(1) != 1:
+        return torch.cat([past, x], dim=2)
+    return torch.cat([past.movedim(1, -1), x.movedim(1, -1)], dim=1).movedim(-1, 1)
 
 
 def _pad_time(x: Tensor, num_frames: int) -> Tensor:
@@ -72,8 +87,12 @@ class CausalConv3d(nn.Conv3d):
         return conv_by_frames(seen, weight, self.bias) if self._goes_by_frames(x) else self._conv_forward(seen, weight, self.bias)
 
     def _goes_by_frames(self, x: Tensor) -> bool:
-        plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-        return plain and self.weight.stride() == _by_frames_stride(self)
+        return is_bound_by_products(x) and self.weight.permute(_TAP_BY_TAP).is_contiguous() and min(self.kernel_size) > 1
+
+
+def is_bound_by_products(x: Tensor) -> bool:
+    """Return whether a convolution of ``x`` takes as long as its products: in float32 on a CPU, without a gradient."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 def lay_out(module: nn.Module) -> None:
@@ -91,19 +110,15 @@ def lay_out(module: nn.Module) -> None:
         if weight.dtype == torch.bfloat16:
             layer.weight.data = weight.contiguous(memory_format=torch.channels_last if weight.ndim == 4 else torch.channels_last_3d)
         elif weight.dtype == torch.float32 and isinstance(layer, CausalConv3d) and min(layer.kernel_size) > 1:
-            layer.weight.data = weight.permute(0, 3, 4, 2, 1).contiguous().permute(0, 4, 3, 1, 2)
-
-
-def _by_frames_stride(conv: CausalConv3d) -> tuple[int, ...]:
-    channels, (time, _, width) = conv.in_channels, conv.kernel_size
-    return channels * math.prod(conv.kernel_size), 1, channels, width * time * channels, time * channels
+            layer.weight.data = weight.permute(_TAP_BY_TAP).contiguous().permute(1, 4, 0, 2, 3)
 
 
 def conv_by_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve without padding in time as 2-D convolutions of frames whose channels are those of the frames seen together.
+    """Convolve without padding in time as 2-D convolutions of frames.
 
-    In float32 oneDNN has fast kernels for it where its 3-D ones are slow: 143 GFLOP/s for 33 with 48 channels, 4 frames of 64 x 64, and 167
-    for 47 with 96 of 32 x 32, on one thread of a CPU with AMX. In bf16 the 3-D ones are faster.
+    In float32 oneDNN is as fast at them as at matrix products, where it is slow at 3-D ones of few channels or frames; and frames that are
+    made together need fewer of them, see ``winograd``. On one thread of a CPU with AVX-512, as GFLOP/s of the plain sum: 48 channels, 4 frames
+    of 128 x 128: 237 for 106; 96 of 64 x 64: 287 for 123; 192, 2 frames of 32 x 32: 202 for 152. In bf16 the 3-D ones are faster.
 
     Args:
         x: ``[B, C, T + t - 1, H, W]``, best with channels last.
@@ -113,10 +128,30 @@ def conv_by_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         ``[B, D, T, H, W]`` with channels last; height and width are kept.
     """
-    batch, frames, time = x.shape[0], x.shape[2] - weight.shape[2] + 1, weight.shape[2]
-    seen = [x[:, :, i : i + frames] for i in range(time)]
-    together = seen[0] if time == 1 else torch.cat(seen, dim=1)
-    planes = together.transpose(1, 2).flatten(0, 1)
-    kernel = weight.transpose(1, 2).flatten(1, 2)
-    y = F.conv2d(planes, kernel, bias, padding=(weight.shape[3] // 2, weight.shape[4] // 2))
-    return y.reshape(batch, frames, *y.shape[1:]).transpose(1, 2)
+    taps = weight.permute(_TAP_BY_TAP).contiguous()
+    frames = [piece for clip in x.movedim(1, -1) for piece in _runs(clip, taps, bias)]
+    together = frames[0] if len(frames) == 1 else torch.cat(frames)
+    return together.view(len(x), -1, *together.shape[1:]).movedim(-1, 1)
+
+
+def _runs(clip: Tensor, taps: Tensor, bias: Tensor | None) -> list[Tensor]:
+    """Convolve ``clip [T + t - 1, H, W, C]`` with ``taps [t, D, h, w, C]`` a few frames at a time; return pieces ``[n, H, W, D]``."""
+    reach = len(taps) - 1
+    frames = len(clip) - reach
+    if len(taps) != TAPS or clip.shape[-1] < _NARROW or clip[0, ..., 0].numel() < _SMALL:
+        return [_tap_by_tap(clip, taps, bias)]
+    pieces, done = list[Tensor](), 0
+    for size in (4, 2):
+        while frames - done >= size:
+            pieces.append(conv_frames(clip[done : done + size + reach], taps, bias))
+            done += size
+    return pieces if done == frames else [*pieces, _tap_by_tap(clip[done:], taps, bias)]
+
+
+def _tap_by_tap(clip: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
+    frames, padding = len(clip) - len(taps) + 1, (taps.shape[2] // 2, taps.shape[3] // 2)
+    planes, kernels = clip.movedim(-1, 1), taps.movedim(-1, 2)
+    total = F.conv2d(planes[:frames], kernels[0], bias, padding=padding)
+    for i in range(1, len(taps)):
+        total += F.conv2d(planes[i : i + frames], kernels[i], padding=padding)
+    return total.movedim(1, -1)
