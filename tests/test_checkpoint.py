@@ -8,7 +8,20 @@ import torch
 from torch import nn
 
 from diorama import checkpoint
-from diorama.checkpoint import fill, load_file, load_into, load_tensors, open_files, open_weights, save_folder, tensors_hash, write_file, write_text
+from diorama.checkpoint import (
+    fill,
+    load_file,
+    load_into,
+    load_tensors,
+    open_files,
+    open_weights,
+    read_json,
+    replacing,
+    save_folder,
+    tensors_hash,
+    write_file,
+    write_text,
+)
 from diorama.errors import CheckpointError
 
 
@@ -93,6 +106,30 @@ def test_write_text_replaces_whole(tmp_path: Path) -> None:
     write_text(tmp_path / "a/b.txt", "two")
     assert (tmp_path / "a/b.txt").read_text() == "two"
     assert len(list((tmp_path / "a").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("error", "told"), [(OSError(28, "No space left on device"), CheckpointError), (KeyError("x"), KeyError)])
+def test_what_fails_half_way_leaves_what_was_there(tmp_path: Path, error: Exception, told: type[Exception]) -> None:
+    def fail() -> None:
+        with replacing(tmp_path / "b.txt") as fresh:
+            fresh.write_text("half")
+            raise error
+
+    write_text(tmp_path / "b.txt", "one")
+    with pytest.raises(told):
+        fail()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize(("text", "told"), [("{", "cannot be read"), ("[1]", "must hold one JSON object"), (None, "cannot be read")])
+def test_a_json_file_that_is_none_is_named(tmp_path: Path, text: str | None, told: str) -> None:
+    path = tmp_path / "config.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(CheckpointError, match=rf"config\.json {told}"):
+        read_json(path)
+    path.write_text('{"a": [1]}')
+    assert read_json(path) == {"a": [1]}
 
 
 def test_a_single_file_keeps_tensors_and_header(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ shapes are known at once, and they are read one at a time or mapped into memory,
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -17,7 +18,7 @@ import pickle
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ __all__ = [
     "load_tensors",
     "open_files",
     "open_weights",
+    "read_json",
+    "replacing",
     "save_folder",
     "tensors_hash",
     "write_file",
@@ -134,8 +137,12 @@ def _cannot_write(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} cannot be written: {why}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``, and move what was written there into its place at the end; after an error nothing is left.
+
+    Args:
+        path: Where the file is to be; parents are made.
 
     Raises:
         CheckpointError: the disk is full or the place is not writable.
@@ -143,11 +150,23 @@ def write_text(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text, encoding="utf-8")
+        yield fresh
         fresh.replace(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
         raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full or the place is not writable.
+    """
+    with replacing(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
 
 
 def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -161,15 +180,24 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     Raises:
         CheckpointError: the disk is full or the place is not writable.
     """
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as fresh:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, fresh, metadata=dict(metadata or {}))
         fresh.chmod(0o644)
-        fresh.replace(path)
-    except (OSError, SafetensorError) as error:
-        fresh.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a model folder.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); copy, download or export the folder again") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold one JSON object; copy, download or export the folder again")
+    return values
 
 
 def load_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

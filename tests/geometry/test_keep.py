@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diorama.errors import DataError
+from diorama.errors import CheckpointError
 from diorama.geometry.cameras import Cameras, Capture, Floats
 from diorama.geometry.keep import keep, recall
 
@@ -79,5 +79,5 @@ def test_another_shape_of_result_is_not_there(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(CheckpointError, match="cannot be written"):
         keep(tmp_path / "file" / "value.npz", value())

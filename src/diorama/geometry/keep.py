@@ -5,10 +5,8 @@ A result is a frozen dataclass of numbers, texts, arrays, tuples and further dat
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import types
 import typing
 import zipfile
@@ -17,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from diorama.errors import DataError
+from diorama.checkpoint import replacing
 
 __all__ = ["keep", "recall"]
 
@@ -32,20 +30,12 @@ def keep(path: Path, value: Any) -> None:
         value: A dataclass.
 
     Raises:
-        DataError: the disk is full or the place cannot be written.
+        CheckpointError: the disk is full or the place cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
     tree = json.dumps(_plain(value, arrays))
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            np.savez(file, tree=np.array(tree), **arrays)  # type: ignore[arg-type]
-        fresh.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise DataError(f"{path} cannot be written: {error.strerror or error}; free some space or choose another folder") from error
+    with replacing(path) as fresh, fresh.open("wb") as file:
+        np.savez(file, tree=np.array(tree), **arrays)  # type: ignore[arg-type]
 
 
 def recall(path: Path, kind: type[T]) -> T | None:

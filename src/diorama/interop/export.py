@@ -6,11 +6,10 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from diorama.autoencoder.config import AutoencoderConfig, config_from_json, config_to_json
 from diorama.autoencoder.model import Autoencoder
-from diorama.checkpoint import write_text
+from diorama.checkpoint import read_json, write_text
 from diorama.errors import CheckpointError, InputError
 from diorama.interop.scheduler import SchedulerConfig, read_scheduler
 from diorama.transformer.config import TransformerConfig, read_config
@@ -53,7 +52,7 @@ def export_diffusers(source: Path, folder: Path) -> list[str]:
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder} is the model itself; give another place to export to")
     transformer = read_config(source / "transformer")
-    autoencoder = config_from_json(_json(source / "vae" / "config.json"))
+    autoencoder = config_from_json(read_json(source / "vae" / "config.json"))
     reason = outside_wan(transformer, autoencoder)
     if reason is not None:
         raise InputError(f"{source} does not open in diffusers: {reason}")
@@ -89,18 +88,10 @@ def export_diffusers(source: Path, folder: Path) -> list[str]:
     return notes
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy or download the folder again") from error
-    return values
-
-
 def _text(source: Path, folder: Path) -> tuple[list[str | None], list[str | None]]:
     """Copy a text encoder that transformers knows, and return the classes of encoder and tokenizer."""
     kinds = {"umt5": "UMT5EncoderModel", "t5": "T5EncoderModel"}
-    kind = kinds.get(str(_json(source / "text_encoder" / "config.json").get("model_type")))
+    kind = kinds.get(str(read_json(source / "text_encoder" / "config.json").get("model_type")))
     if kind is None:
         return [None, None], [None, None]
     try:

@@ -57,14 +57,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file cannot be read.
     """
-    path = folder / "model_index.json"
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy or download the folder again") from error
-    if not isinstance(index, dict):
-        raise CheckpointError(f"{path} must hold one JSON object; copy or download the folder again")
-    return index
+    return checkpoint.read_json(folder / "model_index.json")
 
 
 def class_in(index: Mapping[str, Any], part: str) -> str | None:

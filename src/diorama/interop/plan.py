@@ -6,7 +6,6 @@ matters is the largest. Figures are peaks in bytes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import torch
 
 from diorama.autoencoder.config import AutoencoderConfig, config_from_json
 from diorama.autoencoder.model import Autoencoder
+from diorama.checkpoint import read_json
 from diorama.errors import CheckpointError, InputError, TooLargeError
 from diorama.interop.catalogue import CLIP_PARAMETERS, Known, T5Sizes
 from diorama.interop.dryrun import decoding_bytes, denoising_bytes, encoding_bytes
@@ -142,7 +142,7 @@ def read_blueprint(folder: Path) -> Blueprint:
             f"{folder} lacks {', '.join(missing)}, so no plan can be made; give a model folder or one of the names of 'models list'"
         )
     disk = {part: sum(file.stat().st_size for file in (folder / part).iterdir() if file.is_file()) for part in parts}
-    text = _read_json(folder / "text_encoder" / "config.json")
+    text = read_json(folder / "text_encoder" / "config.json")
     compact = text.get("_class_name") == "CompactTextEncoder"
     try:
         sizes = None if compact else _t5_sizes(text)
@@ -151,7 +151,7 @@ def read_blueprint(folder: Path) -> Blueprint:
     return Blueprint(
         name=str(folder),
         transformer=read_config(folder / "transformer"),
-        autoencoder=config_from_json(_read_json(folder / "vae" / "config.json")),
+        autoencoder=config_from_json(read_json(folder / "vae" / "config.json")),
         disk=disk,
         experts=1 + ("transformer_2" in parts),
         text=sizes,
@@ -165,16 +165,6 @@ def _t5_sizes(values: Mapping[str, Any]) -> T5Sizes:
     vocab_size, d_model, d_kv, d_ff, num_layers, num_heads = (int(values[name]) for name in names)
     gated = "gated" in str(values.get("feed_forward_proj", ""))
     return T5Sizes(vocab_size=vocab_size, d_model=d_model, d_kv=d_kv, d_ff=d_ff, num_layers=num_layers, num_heads=num_heads, gated=gated)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy or download the folder again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold one JSON object; copy or download the folder again")
-    return values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ with the number of tokens. Both are values of one config, which gives the times 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from diorama.checkpoint import read_json
 from diorama.config import from_dict, to_dict
-from diorama.errors import CheckpointError, ConfigError
+from diorama.errors import ConfigError
 from diorama.flow import SolverName, schedule, shift, shift_for
 
 __all__ = ["SchedulerConfig", "read_scheduler", "scheduler_json"]
@@ -98,12 +98,7 @@ def read_scheduler(path: Path, *, window: int | None = None) -> SchedulerConfig:
         CheckpointError: the file cannot be read.
         ConfigError: the scheduler is none for flow models, or a value is wrong.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy or download the folder again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold one JSON object; copy or download the folder again")
+    values = read_json(path)
     kind, own = values.get("_class_name"), {key: value for key, value in values.items() if not key.startswith("_")}
     if "num_train_timesteps" not in values and kind in (None, _EULER):  # diffusers always says how many
         return from_dict(SchedulerConfig, own)

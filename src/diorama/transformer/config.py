@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from diorama.checkpoint import read_json
 from diorama.config import from_dict, to_dict
-from diorama.errors import CheckpointError, ConfigError
+from diorama.errors import ConfigError
 from diorama.patches import Coordinates
 
 __all__ = ["TransformerConfig", "read_config", "write_config"]
@@ -119,13 +119,7 @@ def read_config(folder: Path) -> TransformerConfig:
         CheckpointError: the file is missing or not JSON.
         ConfigError: a key or value is not understood.
     """
-    path = Path(folder) / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); the folder of a transformer must hold it") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold one JSON object; download or export the folder again")
+    values = read_json(Path(folder) / "config.json")
     known = {key: value for key, value in values.items() if not key.startswith("_")}
     if values.get("_class_name") == "WanTransformer3DModel":
         known = {**_WAN, **known}
