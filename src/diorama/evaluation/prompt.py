@@ -7,7 +7,6 @@ uses. The generator comes in as a function, so anyone's can be graded. An interr
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from diorama.checkpoint import write_text
 from diorama.config import to_dict
 from diorama.errors import DataError, InputError
+from diorama.evaluation.answers import append, claim, recall
 from diorama.evaluation.clips import EVALUATION_SEED
 from diorama.evaluation.judge import Reading
 from diorama.evaluation.report import PromptReport
@@ -149,7 +148,7 @@ def rendered_grades(
         progress: Called with clips done and clips in all.
     """
     path = folder / "rendered.jsonl"
-    known: dict[int, dict[str, bool]] = {row["index"]: row["grade"] for row in _rows(path)}
+    known: dict[int, dict[str, bool]] = {row["index"]: row["grade"] for row in recall(path)}
     for done, question in enumerate(asked, start=1):
         if question.index not in known:
             clip = make_clip(
@@ -162,7 +161,7 @@ def rendered_grades(
                 num_bodies=len(question.scene.bodies),
             )
             known[question.index] = grade(question.scene, judge.read([clip.frames.numpy()])[0])
-            _append(path, {"index": question.index, "grade": known[question.index]})
+            append(path, {"index": question.index, "grade": known[question.index]})
         if progress is not None:
             progress(done, len(asked))
     return [known[question.index] for question in asked]
@@ -187,7 +186,8 @@ def evaluate_prompt(
     asked = questions(config)
     wanted = [(question, seed) for seed in range(config.seeds) for question in asked][: config.limit]
     settings = {key: value for key, value in to_dict(config).items() if key != "limit"}
-    answers = _resume(folder, {"label": label, "judge": judge.identity(), **settings})
+    claim(folder, {"label": label, "judge": judge.identity(), **settings})
+    answers = {(row["index"], row["seed"]): row for row in recall(folder / "answers.jsonl")}
     for done, (question, seed) in enumerate(wanted, start=1):
         if (question.index, seed) not in answers:
             frames = generate(question.prompt, seed)
@@ -227,40 +227,10 @@ def _answer(question: Question, seed: int, reading: Reading) -> dict[str, Any]:
     }
 
 
-def _resume(folder: Path, settings: dict[str, Any]) -> dict[tuple[int, int], dict[str, Any]]:
-    """Return the answers that a folder already holds for these settings; a line cut off by a crash is dropped."""
-    mark = folder / "settings.json"
-    if not mark.exists():
-        write_text(mark, json.dumps(settings, indent=2) + "\n")
-        return {}
-    if json.loads(mark.read_text(encoding="utf-8")) != settings:
-        raise InputError(f"{folder} holds answers of another model, judge or other settings; give another folder or remove it")
-    return {(row["index"], row["seed"]): row for row in _rows(folder / "answers.jsonl")}
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a file, and cut off one that a crash left unfinished."""
-    rows: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    if len(rows) < len(lines):
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return rows
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-
-
 def _keep(folder: Path, answer: dict[str, Any], frames: np.ndarray, fps: float) -> None:
     """Write a contact sheet, then the answer's line."""
     sheets = folder / "sheets"
     sheets.mkdir(parents=True, exist_ok=True)
     right = "right" if answer["grade"]["all five"] else "wrong"
     contact_sheet(Clip(frames=frames, fps=fps), columns=5, rows=1).save(sheets / f"{answer['index']:03d}-{answer['seed']}-{right}.png")
-    _append(folder / "answers.jsonl", answer)
+    append(folder / "answers.jsonl", answer)
