@@ -8,17 +8,31 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
 from diorama.errors import MediaError
 from diorama.media.clip import Audio, Pixels
 
-__all__ = ["Encoding", "TimedFrame", "decode", "decode_bytes", "decode_picture", "encode", "encode_bytes", "encode_picture", "libav", "pixel_aspect"]
+__all__ = [
+    "Encoding",
+    "TimedFrame",
+    "decode",
+    "decode_bytes",
+    "decode_picture",
+    "each_frame",
+    "encode",
+    "encode_bytes",
+    "encode_picture",
+    "libav",
+    "pixel_aspect",
+]
+
+T = TypeVar("T")
 
 BT709 = 1  # AVCOL_SPC_BT709, AVCOL_PRI_BT709 and AVCOL_TRC_BT709 share the number
 LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
@@ -247,27 +261,51 @@ def decode(container: Any, name: str, *, start: float = 0.0, background: tuple[i
             damage are yielded first.
     """
     av = libav()
+
+    def take(frame: Any, time: float, aspect: float) -> TimedFrame:
+        return TimedFrame(time=time, pixels=_to_rgb(av, frame, aspect, background))
+
+    return each_frame(container, name, take, start=start)
+
+
+def each_frame(
+    container: Any, name: str, take: Callable[[Any, float, float], T], *, start: float = -math.inf, threads: int | None = None
+) -> Iterator[T]:
+    """Decode the first video stream and yield what is made of its frames, one at a time.
+
+    Args:
+        container: An open PyAV input.
+        name: What to call it in messages.
+        take: Makes something of a PyAV frame, its time in seconds since the first, and width over height of its pixels.
+        start: Seconds; frames before it are left out.
+        threads: Decoder threads; the library's choice if None.
+
+    Raises:
+        MediaError: there is no video stream or no frame at or after ``start``, or the file is damaged or truncated; frames before the
+            damage are yielded first.
+    """
+    av = libav()
     if not container.streams.video:
         raise MediaError(f"{name} holds no video stream; give a file with pictures")
     stream = container.streams.video[0]
+    if threads is not None:
+        stream.codec_context.thread_count = threads
     stream.thread_type = "AUTO" if stream.codec_context.width * stream.codec_context.height > ONE_THREAD_AREA else "NONE"
     aspect = pixel_aspect(stream, name)
     origin = float((stream.start_time or 0) * stream.time_base)
     if start > 0 and stream.duration is not None:
         container.seek(int((start + origin) / stream.time_base), stream=stream)
-    fallback = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-    step = 0.5 * fallback
-    count, last = 0, -fallback
+    gap = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+    count, last = 0, -gap
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise MediaError(f"{name} is truncated or damaged after {count} frames; copy it again, or cut it before that")
             for frame in packet.decode():
-                time = last + fallback if frame.pts is None else float(frame.pts * stream.time_base) - origin
-                last = time
-                if time >= start - step:
+                last = last + gap if frame.pts is None else float(frame.pts * stream.time_base) - origin
+                if last >= start - 0.5 * gap:
+                    yield take(frame, last, aspect)
                     count += 1
-                    yield TimedFrame(time=time, pixels=_to_rgb(av, frame, aspect, background))
     except av.FFmpegError as error:
         raise MediaError(f"{name} is truncated or damaged after {count} frames ({error.strerror}); copy it again, or cut it before that") from error
     if not count:

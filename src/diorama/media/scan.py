@@ -6,6 +6,7 @@ full-resolution luma for measures that need detail. Memory is that of a few fram
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from diorama.errors import MediaError
 from diorama.media.clip import Pixels
-from diorama.media.codec import HD_HEIGHT, ONE_THREAD_AREA, UNTAGGED, libav, pixel_aspect
+from diorama.media.codec import HD_HEIGHT, UNTAGGED, each_frame, libav
 from diorama.media.probe import kind_of, opened
 from diorama.media.read import iter_frames
 from diorama.media.resize import resize
@@ -122,36 +123,20 @@ def _next_sample(due: float, time: float, every: float) -> float:
 
 
 def _scan_video(container: Any, name: str, sizes: ScanSizes, threads: int | None) -> Iterator[ScannedFrame]:
-    av = libav()
-    if not container.streams.video:
-        raise MediaError(f"{name} holds no video stream; give a file with pictures")
-    stream = container.streams.video[0]
-    if threads is not None:
-        stream.codec_context.thread_count = threads
-    stream.thread_type = "AUTO" if stream.codec_context.width * stream.codec_context.height > ONE_THREAD_AREA else "NONE"
-    aspect = pixel_aspect(stream, name)
-    origin = float((stream.start_time or 0) * stream.time_base)
-    gap = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-    reduce = {size: av.video.reformatter.VideoReformatter() for size in (sizes.small, sizes.medium)}
-    count, last, sample = 0, -gap, 0.0
-    try:
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise MediaError(f"{name} is truncated or damaged after {count} frames; copy it again, or cut it before that")
-            for frame in packet.decode():
-                time = last + gap if frame.pts is None else float(frame.pts * stream.time_base) - origin
-                last, medium, detail = time, None, None
-                if time >= sample - 1e-6:
-                    sample = _next_sample(sample, time, sizes.every)
-                    medium = _scaled(frame, aspect, sizes.medium, reduce[sizes.medium])
-                    detail = _middle(_luma(frame), sizes.detail)
-                small = _scaled(frame, aspect, sizes.small, reduce[sizes.small])
-                yield ScannedFrame(index=count, time=time, small=small, medium=medium, detail=detail)
-                count += 1
-    except av.FFmpegError as error:
-        raise MediaError(f"{name} is truncated or damaged after {count} frames ({error.strerror}); copy it again, or cut it before that") from error
-    if not count:
-        raise MediaError(f"{name} has a video stream with 0 frames; it is empty or truncated, so copy it again")
+    reduce = {size: libav().video.reformatter.VideoReformatter() for size in (sizes.small, sizes.medium)}
+    numbers, sample = itertools.count(), 0.0
+
+    def take(frame: Any, time: float, aspect: float) -> ScannedFrame:
+        nonlocal sample
+        medium, detail = None, None
+        if time >= sample - 1e-6:
+            sample = _next_sample(sample, time, sizes.every)
+            medium = _scaled(frame, aspect, sizes.medium, reduce[sizes.medium])
+            detail = _middle(_luma(frame), sizes.detail)
+        small = _scaled(frame, aspect, sizes.small, reduce[sizes.small])
+        return ScannedFrame(index=next(numbers), time=time, small=small, medium=medium, detail=detail)
+
+    return each_frame(container, name, take, threads=threads)
 
 
 def _scaled(frame: Any, aspect: float, longest: int, reformatter: Any) -> Pixels:
