@@ -205,7 +205,8 @@ def _checkpoints(run: Path, options: EvaluateGeometry, prompts: Sequence[str]) -
     """
     from diorama.checkpoint import write_text
     from diorama.config import to_dict
-    from diorama.evaluation.geometry import GeometryReport, claim
+    from diorama.evaluation.answers import claim
+    from diorama.evaluation.geometry import GeometryReport
     from diorama.pipeline import Pipeline
     from diorama.runtime import choose_device
     from diorama.train.checkpoints import follow, opener

@@ -22,6 +22,7 @@ from torch import Tensor
 from diorama.checkpoint import write_text
 from diorama.config import to_dict
 from diorama.errors import InputError
+from diorama.evaluation.answers import append, claim, recall
 from diorama.evaluation.report import machine, table
 from diorama.geometry.cameras import Cameras
 from diorama.geometry.controls import negatives
@@ -34,7 +35,6 @@ from diorama.worlds.sample import sample_scene
 __all__ = [
     "GeometryReport",
     "bootstrap",
-    "claim",
     "coded",
     "compare",
     "evaluate_geometry",
@@ -278,7 +278,8 @@ def evaluate_geometry(
     config = config or MeasureConfig()
     if not prompts or seeds < 1:
         raise InputError(f"{len(prompts)} prompts x {seeds} seeds ask for nothing; give at least 1 of each")
-    answers = _resume(folder, {"label": label, "prompts": list(prompts), **to_dict(config)})
+    claim(folder, {"label": label, "prompts": list(prompts), **to_dict(config)})
+    answers = {row["name"]: row for row in recall(folder / "answers.jsonl")}
     wanted = list(itertools.product(range(len(prompts)), range(seeds)))
     rows: list[Mapping[str, Any]] = []
     for done, (index, seed) in enumerate(wanted, start=1):
@@ -286,8 +287,7 @@ def evaluate_geometry(
         if name not in answers:
             row = _measured(Source(name=name, frames=generate(prompts[index], seed), fps=fps), folder / name, config)
             answers[name] = {**row, "prompt": prompts[index], "seed": seed}
-            with (folder / "answers.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(answers[name]) + "\n")
+            append(folder / "answers.jsonl", answers[name])
         rows.append(answers[name])
         if progress is not None:
             progress("videos", done, len(wanted))
@@ -308,31 +308,3 @@ def _measured(source: Source, folder: Path, config: MeasureConfig) -> dict[str, 
         return {**dict.fromkeys(UNKNOWN), **dict.fromkeys(ZERO, 0), "name": source.name, "cause": "failed", "why": str(error)}
     report = write_report(measured, source, config, folder, machine())
     return dict(report["row"])
-
-
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Mark a folder as holding answers of these settings.
-
-    Raises:
-        InputError: it holds others'.
-    """
-    mark = folder / "settings.json"
-    if not mark.exists():
-        write_text(mark, json.dumps(settings, indent=2) + "\n")
-    elif json.loads(mark.read_text(encoding="utf-8")) != settings:
-        raise InputError(f"{folder} holds answers of another model or other settings; give another folder or remove it")
-
-
-def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the answers that a folder already holds for these settings; a line cut off by a crash is dropped."""
-    claim(folder, settings)
-    path = folder / "answers.jsonl"
-    rows, lines = [], path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    if len(rows) < len(lines):
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return {row["name"]: row for row in rows}
