@@ -10,6 +10,7 @@ from torch import nn
 from diorama import checkpoint
 from diorama.checkpoint import (
     fill,
+    in_bytes,
     load_file,
     load_into,
     load_tensors,
@@ -216,3 +217,20 @@ def test_a_large_model_has_large_shards(tmp_path: Path, monkeypatch: pytest.Monk
     save_folder(tmp_path / "m", tensors(5), {})
     assert len(list(tmp_path.glob("m/*.safetensors"))) == 3
     assert tensors_hash(load_tensors(tmp_path / "m")) == tensors_hash(tensors(5))
+
+
+def test_matrices_in_bytes_come_back_to_half_a_scale(tmp_path: Path) -> None:
+    module = nn.Linear(40, 6)
+    save_folder(tmp_path / "m", in_bytes(module.state_dict()), {})
+    assert load_tensors(tmp_path / "m")["weight"].dtype == torch.int8
+    again = nn.Linear(40, 6)
+    load_into(again, tmp_path / "m")
+    error = (again.weight - module.weight).detach().abs().amax(1) / module.weight.abs().amax(1)
+    assert 0 < float(error.max()) <= 0.51 / 127 + 1e-3
+    torch.testing.assert_close(again.bias, module.bias, atol=1e-3, rtol=1e-3)
+    save_folder(tmp_path / "twice", in_bytes(again.state_dict()), {})
+    third = nn.Linear(40, 6)
+    load_into(third, tmp_path / "twice")
+    assert torch.equal(third.weight, again.weight)
+    with pytest.raises(CheckpointError, match="expected"):
+        load_into(nn.Linear(20, 6), tmp_path / "m")

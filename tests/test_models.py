@@ -12,7 +12,7 @@ MODELS = Path(__file__).resolve().parents[1] / "src" / "diorama" / "models"
 
 
 def test_all_weights_together_are_under_30_mib() -> None:
-    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 30 * 2**20
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 30_000_000
 
 
 def test_the_packaged_parts_load_and_fit_together() -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "Stored",
     "Weights",
     "fill",
+    "in_bytes",
     "load_file",
     "load_into",
     "load_tensors",
@@ -52,6 +53,8 @@ SHARD_BYTES = 16 * 2**20
 """Size of a shard of a small model, so that it can live in a git repository."""
 _LARGE, _LARGE_SHARD = 2**30, 4 * 2**30
 """Bytes from which a model is large, and the size of its shards."""
+_SCALE = ":scale"
+"""Behind the name of a tensor of bytes: the name of its scales."""
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -379,12 +382,36 @@ def _stored(value: Tensor) -> Stored:
 
 
 def load_into(module: nn.Module, folder: Path, *, stem: str = "model") -> None:
-    """Load a folder's tensors into ``module``, in the module's own dtype.
+    """Load a folder's tensors into ``module``, in the module's own dtype; those that `in_bytes` wrote are scaled again.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of another shape; the message names it.
     """
-    fill(module, open_weights(folder, stem=stem))
+    weights = open_weights(folder, stem=stem)
+    tensors = {name: stored for name, stored in weights.tensors.items() if not name.endswith(_SCALE)}
+    scaled = {name: _scaled(stored, weights.tensors[name + _SCALE]) for name, stored in tensors.items() if name + _SCALE in weights.tensors}
+    fill(module, Weights(source=weights.source, tensors=tensors | scaled))
+
+
+def in_bytes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return matrices as int8 beside a float16 scale for each row, and the rest as float16: small, and right to within half a scale."""
+    stored: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if value.ndim < 2:
+            stored[name] = value.half()
+            continue
+        rows = value.float().flatten(1)
+        scale = (rows.abs().amax(1) / 127).clamp_min(1e-7).half()
+        stored[name] = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8).view(value.shape)
+        stored[name + _SCALE] = scale
+    return stored
+
+
+def _scaled(stored: Stored, scale: Stored) -> Stored:
+    def load(_: bool) -> Tensor:
+        return stored.read().float() * scale.read().float().view(-1, *[1] * (len(stored.shape) - 1))
+
+    return Stored(shape=stored.shape, dtype=torch.float32, load=load)
 
 
 def fill(module: nn.Module, weights: Weights, dtype_of: Callable[[str, torch.dtype], torch.dtype] | None = None, *, mapped: bool = False) -> None:

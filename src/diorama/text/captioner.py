@@ -7,7 +7,7 @@ It is so small that it travels in the package; ``diorama.train.captioner`` train
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diorama.checkpoint import load_tensors, save_folder
+from diorama.checkpoint import in_bytes, load_into, save_folder
 from diorama.config import load_json, to_dict
 from diorama.errors import CheckpointError, ConfigError
 from diorama.ops.eye import Eye, pick
@@ -157,7 +157,7 @@ class Captioner(nn.Module):
         Raises:
             CheckpointError: the place cannot be written.
         """
-        save_folder(folder, _to_bytes(self.state_dict()), {"_class_name": type(self).__name__, **to_dict(self.config)})
+        save_folder(folder, in_bytes(self.state_dict()), {"_class_name": type(self).__name__, **to_dict(self.config)})
         self.tokenizer.save(folder)
 
     @classmethod
@@ -171,12 +171,7 @@ class Captioner(nn.Module):
         folder = Path(folder)
         with torch.random.fork_rng(devices=[]):
             captioner = cls(load_json(CaptionerConfig, folder / "config.json"), PromptTokenizer.load(folder))
-        weights, expected = _from_bytes(load_tensors(folder)), captioner.state_dict()
-        wrong = sorted(name for name in {*weights, *expected} if name not in weights or name not in expected)
-        wrong += sorted(name for name in set(weights) & set(expected) if weights[name].shape != expected[name].shape)
-        if wrong:
-            raise CheckpointError(f"{folder} does not fit its config: tensor '{wrong[0]}' is missing, unknown or of another shape; export it again")
-        captioner.load_state_dict(weights)
+        load_into(captioner, folder)
         return captioner.to(device).requires_grad_(False).eval()
 
 
@@ -217,28 +212,3 @@ def sentence(pieces: Sequence[str]) -> str:
     text = re.sub(r"([(\[]) ", r"\1", text)
     text = re.sub(r"(?<=\w) ([-'/]) (?=\w)", r"\1", text)
     return re.sub(r"(^|[.!?] )([a-z])", lambda match: match[1] + match[2].upper(), text)
-
-
-def _to_bytes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return matrices as int8 beside a float16 scale for each row, and the rest as float16."""
-    stored: dict[str, Tensor] = {}
-    for name, value in tensors.items():
-        if value.ndim < 2:
-            stored[name] = value.half()
-            continue
-        rows = value.float().flatten(1)
-        scale = (rows.abs().amax(1) / 127).clamp_min(1e-7).half()
-        stored[name] = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8).view(value.shape)
-        stored[f"{name}:scale"] = scale
-    return stored
-
-
-def _from_bytes(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo ``_to_bytes``, to within half a scale."""
-    tensors: dict[str, Tensor] = {}
-    for name, value in stored.items():
-        if name.endswith(":scale"):
-            continue
-        scale = stored.get(f"{name}:scale")
-        tensors[name] = value.float() if scale is None else value.float() * scale.float().view(-1, *[1] * (value.ndim - 1))
-    return tensors

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diorama.checkpoint import load_into, save_folder
+from diorama.checkpoint import in_bytes, load_into, save_folder
 from diorama.config import load_json, to_dict
 from diorama.errors import CheckpointError, ConfigError
 from diorama.text.states import TextStates
@@ -110,13 +110,12 @@ class CompactTextEncoder(nn.Module):
         )
 
     def save(self, folder: Path) -> None:
-        """Write ``text_encoder/`` (weights as float16) and ``tokenizer/`` under a model folder.
+        """Write ``text_encoder/`` (matrices as bytes with a scale for each row) and ``tokenizer/`` under a model folder.
 
         Raises:
             CheckpointError: the disk is full or the place is not writable.
         """
-        half = {name: value.half() for name, value in self.state_dict().items()}
-        save_folder(folder / "text_encoder", half, {"_class_name": type(self).__name__, **to_dict(self.config)})
+        save_folder(folder / "text_encoder", in_bytes(self.state_dict()), {"_class_name": type(self).__name__, **to_dict(self.config)})
         self.tokenizer.save(folder / "tokenizer")
 
 
