@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from diorama import checkpoint
 from diorama.errors import CheckpointError, ConfigError, DataError
-from diorama.runtime import generator
+from diorama.runtime import generator, lock_folder
 from diorama.train import state
 from diorama.train.log import Work
 from diorama.train.loop import LoopConfig, Result, run, schedule
@@ -189,7 +189,7 @@ def test_only_the_last_two_checkpoints_stay(tmp_path: Path) -> None:
 
 
 def test_a_second_run_in_the_folder_is_refused(tmp_path: Path) -> None:
-    with state.lock(tmp_path), pytest.raises(DataError, match="another run is training in"):
+    with lock_folder(tmp_path, "training in"), pytest.raises(DataError, match="another run is training in"):
         train(tmp_path)
 
 

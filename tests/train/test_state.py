@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from diorama.checkpoint import load_tensors, save_folder
-from diorama.errors import CheckpointError, DataError
+from diorama.errors import CheckpointError
 from diorama.train import state
 from diorama.train.ema import Ema
 from diorama.train.optim import MuonAdamW, OptimConfig
@@ -80,13 +80,3 @@ def test_an_unknown_tensor_is_refused(tmp_path: Path) -> None:
     save_folder(path, {**tensors, "other.weight": torch.zeros(1)}, {"step": 2})
     with pytest.raises(CheckpointError, match="of another model"):
         state.resume(tmp_path, module, ema.module, optimizer)
-
-
-def test_the_lock_is_let_go_and_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with state.lock(tmp_path), pytest.raises(DataError, match="another run"), state.lock(tmp_path):
-        pass
-    with state.lock(tmp_path):
-        pass
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"), state.lock(tmp_path / "file"):
-        pass

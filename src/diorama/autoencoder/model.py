@@ -7,7 +7,6 @@ with it a tile is an approximation.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from diorama.autoencoder.blocks import patchify, unpatchify
 from diorama.autoencoder.config import AutoencoderConfig, config_from_json, config_to_json
 from diorama.autoencoder.decoder import Decoder
 from diorama.autoencoder.encoder import Encoder
-from diorama.checkpoint import Weights, fill, open_weights, save_folder
-from diorama.errors import CheckpointError, InputError
+from diorama.checkpoint import Weights, fill, open_weights, read_json, save_folder
+from diorama.errors import InputError
 from diorama.ops.conv import CausalConv3d, TimeCache, lay_out
 
 __all__ = ["Autoencoder", "Tails"]
@@ -177,13 +176,7 @@ class Autoencoder(nn.Module):
         Raises:
             CheckpointError: the folder cannot be read or does not fit.
         """
-        path = Path(folder) / "config.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}); the folder of an autoencoder must hold it") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{path} must hold one JSON object; download or export the folder again")
+        values = read_json(Path(folder) / "config.json")
         return cls.build(config_from_json(values), open_weights(Path(folder), stem=_STEM), dtype, mapped=mapped)
 
     @classmethod

@@ -149,12 +149,12 @@ def run(
         settings: JSON values for ``config.json``, which says what the checkpoints are of; none is written if None.
 
     Raises:
-        DataError: the training set is empty.
-        TrainingError: another run uses the folder, or the loss stopped being a number.
+        DataError: the training set is empty, or another run uses the folder.
+        TrainingError: the loss stopped being a number.
         CheckpointError: the disk is full, or a checkpoint is damaged or of another model; older checkpoints stay.
     """
     folder = Path(folder)
-    with state.lock(folder), _interruptible() as interrupted:
+    with runtime.lock_folder(folder, "training in"), _interruptible() as interrupted:
         module = task.module().to(device).train()
         described = task.describe()
         ema, optimizer = Ema(module, config.ema_decay), MuonAdamW(module, optim or OptimConfig())

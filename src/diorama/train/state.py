@@ -1,35 +1,24 @@
-"""What a run leaves on disk so that it can go on: checkpoints and the lock of its folder."""
+"""What a run leaves on disk so that it can go on: its checkpoints."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from diorama.checkpoint import load_tensors, save_folder
 from diorama.errors import CheckpointError, DioramaError
-from diorama.runtime import lock_folder
 from diorama.train.optim import MuonAdamW
 
-__all__ = ["KEPT", "TrainingError", "checkpoints", "lock", "resume", "save"]
+__all__ = ["KEPT", "TrainingError", "checkpoints", "resume", "save"]
 
 KEPT = 2
 
 
 class TrainingError(DioramaError):
     """Training cannot go on; the message names the last good checkpoint."""
-
-
-def lock(folder: Path) -> AbstractContextManager[None]:
-    """Hold a run's folder; see ``runtime.lock_folder``.
-
-    Raises:
-        DataError: another process holds it, or it cannot be made or written.
-    """
-    return lock_folder(folder, "training in")
 
 
 def checkpoints(folder: Path) -> list[Path]:
