@@ -109,7 +109,9 @@ def test_files_at_seconds(heard: Callable[..., Any]) -> None:
 def test_only_what_was_typed_is_passed_on(heard: Callable[..., Any]) -> None:
     assert heard("extend", "a.mp4")[2].typed() == {}
     words = ("--size", "64x32", "--seconds", "2", "--guidance", "3", "--negative", "fog", "--fit", "pad", "--scale", "model", "--window", "5")
+    words += ("--cache-threshold", "0.1")
     typed = {"size": (64, 32), "seconds": 2.0, "guidance_scale": 3.0, "negative_prompt": "fog", "fit": "pad", "scale": "model", "window": 5}
+    typed["cache_threshold"] = 0.1
     assert heard("extend", "a.mp4", *words)[2].typed() == typed
 
 

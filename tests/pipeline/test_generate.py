@@ -289,3 +289,48 @@ def test_the_scheduler_says_whether_a_still_comes_first(models: Models) -> None:
     given: list[Item] = [*guide, Keep(latent=known(models)[:, :1])]
     denoise(prefers, REQUEST, prepare(prefers, REQUEST, given), lambda stage, *_: stages.add(stage))
     assert stages == {"denoise"}
+
+
+def skipped(notes: list[str]) -> tuple[int, int]:
+    (note,) = notes
+    words = note.split()
+    return int(words[words.index("in") + 1]), int(words[words.index("of") + 1])
+
+
+@pytest.mark.parametrize(("num_frames", "window"), [(9, None), (33, 4)])
+def test_residual_caching_leaves_out_blocks_of_one_request(models: Models, num_frames: int, window: int | None) -> None:
+    """No skip changes no bit; a large threshold skips, also from window to window; and no request knows of the one before."""
+    request = Request(prompt="red ball", width=32, height=32, num_frames=num_frames, steps=6, window=window)
+    guide: list[Item] = [Guide(prompt="red ball")]
+
+    def made(request: Request, threshold: float) -> tuple[Tensor, list[str]]:
+        request = dataclasses.replace(request, cache_threshold=threshold)
+        return denoise(models, request, prepare(models, request, guide))
+
+    plain, none = made(request, 0.0)
+    assert none == []
+    never, notes = made(request, 1e-12)
+    assert torch.equal(never, plain)
+    total = skipped(notes)[1]
+    assert skipped(notes) == (0, total)
+    much, notes = made(request, 1.0)
+    assert not torch.equal(much, plain)
+    # Every window begins with an evaluation of its own.
+    assert total // 2 <= skipped(notes)[0] < total
+    made(dataclasses.replace(request, seed=1, prompt="blue cube"), 1.0)
+    again, told = made(request, 1.0)
+    assert torch.equal(again, much)
+    assert told == notes
+
+
+def test_residual_caching_keeps_given_parts_and_leaves_a_ring_whole(models: Models) -> None:
+    request = dataclasses.replace(REQUEST, steps=6, cache_threshold=1.0)
+    given = known(models)[:, :1]
+    items: list[Item] = [Guide(prompt="red ball"), Keep(latent=given)]
+    latent, notes = denoise(models, request, prepare(models, request, items))
+    assert torch.equal(latent[:, :1], given)
+    assert skipped(notes)[0] > 0
+    ring: list[Item] = [Ring(), Guide(prompt="red ball", weight=torch.ones(2))]
+    cached, whole = (denoise(models, one, prepare(models, one, ring)) for one in (request, dataclasses.replace(request, cache_threshold=0.0)))
+    assert torch.equal(cached[0], whole[0])
+    assert cached[1] == []

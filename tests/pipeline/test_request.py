@@ -43,6 +43,8 @@ def test_keywords_become_a_request() -> None:
         ({"negative_prompt": "x" * 30_000}, "negative prompt has 30000 characters"),
         ({"window": 1}, "window of 1 latent frames cannot roll; give at least 2"),
         ({"window": -3}, "window of -3"),
+        ({"cache_threshold": 1.5}, "cache threshold 1.5 is out of range"),
+        ({"cache_threshold": float("nan")}, "cache threshold nan"),
         ({"guidance": 3.0}, "unknown option 'guidance'; did you mean"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+from collections import Counter
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from diorama.checkpoint import load_tensors
 from diorama.errors import CheckpointError, InputError
 from diorama.patches import pack, unpack
-from diorama.transformer import TextCache, Transformer, TransformerConfig
+from diorama.transformer import Residuals, TextCache, Transformer, TransformerConfig
 
 TINY = TransformerConfig(
     num_attention_heads=2, attention_head_dim=12, in_channels=3, out_channels=3, text_dim=10, freq_dim=16, ffn_dim=40, num_layers=2, pooled_dim=6
@@ -267,3 +268,20 @@ def test_compiled_blocks_are_the_same():
         plain = net(clips, text)
         net.compile_blocks(backend="eager")
         torch.testing.assert_close(net(clips, text), plain, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [TINY, WAN], ids=["ours", "wan"])
+def test_blocks_are_left_out_while_the_first_changes_little(config: TransformerConfig):
+    net, (states, mask, pooled) = model(config), texts(2)
+    with torch.no_grad():
+        text = net.encode_text(states, mask, pooled)
+        packed = net.pack([torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(2)], [0.5, 0.5])
+        plain = net(packed, text)
+        for threshold, skipped in ((0.0, 0), (0.5, 2)):
+            residuals = Residuals(threshold)
+            reuse = residuals.of(0, 0)
+            assert torch.equal(net(packed, text, reuse), plain)
+            torch.testing.assert_close(net(packed, text, reuse), plain)
+            nearly = net(packed.replace(packed.tokens * 1.01, packed.times * 0.99), text, reuse)
+            assert (nearly - plain).abs().max() > 0
+            assert residuals.counts == Counter(computed=3 - skipped, skipped=skipped)

@@ -75,6 +75,8 @@ class Sampling:
     """How the flow is integrated: euler, heun, multistep, or unipc, which is what Wan checkpoints are sampled with."""
     window: Annotated[int | None, _shown("N", "as trained")] = None
     """Latent frames, four frames each, that the model sees at once; a longer clip is made by a window that rolls on."""
+    cache_threshold: Annotated[float | None, _shown("N", "0, which is off")] = None
+    """Leave out the blocks behind the first where its result has changed by less than this share since they were run; usual is 0.05 to 0.15."""
     still_first: Annotated[bool | None, _shown(None, "as the model prefers")] = None
     """Make the first frame alone, then animate it; only where nothing is given of the clip."""
     model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None
@@ -153,6 +155,7 @@ class Shared:
             "solver": sampling.solver,
             "negative_prompt": sampling.negative,
             "window": sampling.window,
+            "cache_threshold": sampling.cache_threshold,
             "still_first": sampling.still_first,
             "fit": self.input and self.input.fit,
             "scale": self.input and self.input.scale,

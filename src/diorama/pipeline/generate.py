@@ -23,6 +23,7 @@ from diorama.pipeline.state import LatentState, blank, first_frame, with_first_f
 from diorama.pipeline.tiles import tiles_of
 from diorama.text.states import TextStates
 from diorama.transformer.model import Transformer
+from diorama.transformer.reuse import Residuals
 from diorama.transformer.text import TextCache
 
 __all__ = ["Progress", "decode", "denoise", "encode", "encode_held", "generate", "memory_needed", "prepare"]
@@ -103,7 +104,10 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     visited = models.scheduler.schedule(request.steps, num_tokens)
     report = None if progress is None else lambda done, total: progress("denoise", done, total)
     with torch.no_grad(), models.autocast():
-        pair = _denoiser(models, state, _Experts(models, texts, None if given is None else given.images), None if given is None else given.channels)
+        experts = _Experts(models, texts, None if given is None else given.images)
+        # A ring is cut elsewhere in every step: no step sees the frames of the one before.
+        residuals = Residuals(request.cache_threshold) if request.cache_threshold > 0 and not state.ring else None
+        pair = _denoiser(models, state, experts, None if given is None else given.channels, residuals)
         start, point = state.start.to(models.device), state.point.to(models.device)
         if num_seen < state.grid[0] and not state.ring:
             seen = Window(frames=num_seen, block=max(1, num_seen * 4 // 9), context_noise=models.scheduler.context_noise)
@@ -113,6 +117,11 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
             everything = torch.arange(state.grid[0])
             whole = _around(pair, state.grid[0], num_seen) if state.ring else lambda x, times, both: pair(x, times, both, everything)
             latent = sample(guided(whole, request.guidance), point, start, visited, solver=request.solver, progress=report)
+    if residuals is not None:
+        skipped, computed = residuals.counts["skipped"], residuals.counts["computed"]
+        notes.append(
+            f"cache threshold {request.cache_threshold:g}: all blocks but the first were left out in {skipped} of {skipped + computed} evaluations"
+        )
     return latent, notes
 
 
@@ -188,7 +197,9 @@ def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int
     clips = num_cues + (request.guidance_scale != 1)
     # A block holds about 16 token-wide tensors at once, the solver about 8 latents; four bytes each. Measured for the
     # default model at 128x128x33, 512x512x33 and 128x128x1201: this is 1.2 to 2 times what was taken.
-    denoising = 4 * clips * num_tokens * (16 * config.hidden_size + 2 * config.ffn_dim + 8 * config.token_dim)
+    # Residual caching keeps two more.
+    wide = 18 if request.cache_threshold > 0 else 16
+    denoising = 4 * clips * num_tokens * (wide * config.hidden_size + 2 * config.ffn_dim + 8 * config.token_dim)
     pixels, finest = request.width * request.height, models.autoencoder.config
     # The decoder's finest level holds about 8 tensors of the cells of one latent frame.
     decoding = 4 * 8 * finest.decoder_widths[0] * pixels * finest.stride.time // math.prod(finest.patch)
@@ -247,7 +258,7 @@ class _Experts:
         return self._last
 
 
-def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: Tensor | None) -> FramesVelocity:
+def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: Tensor | None, residuals: Residuals | None) -> FramesVelocity:
     """Return the velocity of frames under the clip's cues and, asked for, under the negative prompt, whose text comes last."""
     patch_size, num_cues = models.transformer.config.patch_size, len(state.cues)
     every_t, every_h, every_w = patch_size
@@ -270,7 +281,8 @@ def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: T
         found: list[Tensor] = []
         for some in (chosen[i : i + size] for i in range(0, n, size)):
             clips = transformer.pack([seen] * len(some), [told] * len(some), fps=state.fps, begins=begins)
-            found += unpack(transformer(clips, text.select(some)), clips.grids, patch_size)
+            reuse = None if residuals is None else residuals.of((transformer, *some), tuple(frames.tolist()))
+            found += unpack(transformer(clips, text.select(some), reuse), clips.grids, patch_size)
         velocities = torch.stack(found)
         conditional = (shares * velocities[: len(said)]).sum(0)
         return conditional, velocities[-1] if both else None

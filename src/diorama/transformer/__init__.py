@@ -2,6 +2,7 @@
 
 from diorama.transformer.config import TransformerConfig
 from diorama.transformer.model import Transformer
+from diorama.transformer.reuse import Residuals, Reuse
 from diorama.transformer.text import TextCache
 
-__all__ = ["TextCache", "Transformer", "TransformerConfig"]
+__all__ = ["Residuals", "Reuse", "TextCache", "Transformer", "TransformerConfig"]

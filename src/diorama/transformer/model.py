@@ -27,6 +27,7 @@ from diorama.patches.positions import NUM_PLACE_FEATURES, REFERENCE_FPS, places
 from diorama.transformer.blocks import Block, Context, modulated_norm
 from diorama.transformer.config import TransformerConfig, read_config, write_config
 from diorama.transformer.embed import ConditionEmbedder, time_rows
+from diorama.transformer.reuse import Reuse
 from diorama.transformer.text import TextCache
 
 __all__ = ["Transformer"]
@@ -128,12 +129,13 @@ class Transformer(nn.Module):
         keys, values = zip(*(cast(Block, block).attn2.image(embedded) for block in self.blocks), strict=True)
         return keys, values
 
-    def forward(self, pack: Pack, text: TextCache) -> Tensor:
+    def forward(self, pack: Pack, text: TextCache, reuse: Reuse | None = None) -> Tensor:
         """Predict the velocity of every token.
 
         Args:
             pack: Noised tokens ``[L, prod(patch_size) * in_channels]`` with positions, flow times and clip sizes.
             text: One text a clip, from `encode_text`.
+            reuse: What the blocks added in the last step of a sampler, to leave them out while it holds; None runs them always.
 
         Returns:
             ``[L, prod(patch_size) * out_channels]`` float32; a token has the same order inside as in ``patchify``.
@@ -156,8 +158,14 @@ class Transformer(nn.Module):
         embedding, context = self._condition(pack, text, dtype)
         x = x.view(len(context.rows), -1, config.hidden_size)
         images = zip(text.image_keys, text.image_values, strict=True) if text.image_keys else repeat(None, len(self.blocks))
-        for block, key, value, image in zip(self.blocks, text.keys, text.values, images, strict=True):
-            x = block(x, key, value, context, image)
+        layers = list(zip(self.blocks, text.keys, text.values, images, strict=False))
+
+        def through(x: Tensor, layers: Sequence[tuple[Any, ...]]) -> Tensor:
+            for block, key, value, image in layers:
+                x = block(x, key, value, context, image)
+            return x
+
+        x = through(x, layers) if reuse is None else reuse.run(x, pack, lambda x: through(x, layers[:1]), lambda x: through(x, layers[1:]))
         shift, scale = (self.scale_shift_table + embedding[:, None]).unbind(1)
         shift, scale = spread(torch.cat([shift, scale + 1], dim=1).to(dtype), context.rows).unsqueeze(1).chunk(2, dim=2)
         velocity: Tensor = self.proj_out(modulated_norm(x, shift, scale, config.eps))
