@@ -63,6 +63,15 @@ def test_text_to_video(kind: str, scheduler: str, checkpoint: Any) -> None:
     same(latent, frames, theirs(pipe, noise))
 
 
+@pytest.mark.parametrize("scheduler", ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"])
+@pytest.mark.parametrize("second", [1.0, 5.0])
+def test_each_expert_has_its_guidance(scheduler: str, second: float, checkpoint: Any) -> None:
+    pipe, folder = checkpoint("a14b t2v", scheduler)
+    noise, latent, frames = ours(folder, "text", (PROMPT,), guidance_scale_2=second)
+    same(latent, frames, theirs(pipe, noise, guidance_scale_2=second))
+    assert (latent - ours(folder, "text", (PROMPT,))[1]).abs().max() > 0.01 * latent.abs().max()
+
+
 @pytest.mark.parametrize("kind", ["i2v", "a14b i2v"])
 def test_image_to_video(kind: str, checkpoint: Any) -> None:
     from PIL import Image

@@ -323,6 +323,12 @@ def test_residual_caching_leaves_out_blocks_of_one_request(models: Models, num_f
     assert told == notes
 
 
+def test_a_scale_for_a_second_expert_needs_one(models: Models) -> None:
+    request = dataclasses.replace(REQUEST, guidance_scale_2=2.0)
+    with pytest.raises(InputError, match="leave it out"):
+        denoise(models, request, prepare(models, request, [Guide(prompt="red ball")]))
+
+
 def test_residual_caching_keeps_given_parts_and_leaves_a_ring_whole(models: Models) -> None:
     request = dataclasses.replace(REQUEST, steps=6, cache_threshold=1.0)
     given = known(models)[:, :1]

@@ -43,6 +43,7 @@ def test_keywords_become_a_request() -> None:
         ({"negative_prompt": "x" * 30_000}, "negative prompt has 30000 characters"),
         ({"window": 1}, "window of 1 latent frames cannot roll; give at least 2"),
         ({"window": -3}, "window of -3"),
+        ({"guidance_scale_2": -1.0}, "guidance scale -1.0"),
         ({"cache_threshold": 1.5}, "cache threshold 1.5 is out of range"),
         ({"cache_threshold": float("nan")}, "cache threshold nan"),
         ({"guidance": 3.0}, "unknown option 'guidance'; did you mean"),
@@ -53,6 +54,15 @@ def test_wrong_values_get_one_sentence(options: dict[str, Any], said: str) -> No
         make_request("a ball", options, Stride())
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_second_expert_is_steered_like_the_first_unless_told() -> None:
+    request = make_request("a ball", {"guidance_scale": 1.0, "guidance_rescale": 0.5}, Stride())
+    assert request.late_guidance == request.guidance
+    assert not request.guided
+    other = make_request("a ball", {"guidance_scale": 1.0, "guidance_rescale": 0.5, "guidance_scale_2": 3.0}, Stride())
+    assert (other.guidance, other.late_guidance.scale, other.late_guidance.rescale) == (request.guidance, 3.0, 0.5)
+    assert other.guided
 
 
 def test_a_window_is_the_models_own_unless_given() -> None:

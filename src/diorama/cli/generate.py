@@ -67,6 +67,8 @@ class Sampling:
     """Solver steps; more is slower and a little better."""
     guidance: Annotated[float | None, _shown("N", "4, or 1 beside given frames")] = None
     """How strongly the prompt steers; 1 is off and twice as fast."""
+    guidance_2: Annotated[float | None, _shown("N", "as --guidance")] = None
+    """The same for the second of two experts, as in Wan 2.2 A14B."""
     guidance_interval: Annotated[tuple[float, float] | None, _shown("A B", "0 1")] = None
     """Flow times between which guidance acts; 1 is noise, 0 is data."""
     negative: Annotated[str | None, _shown("TEXT")] = None
@@ -151,6 +153,7 @@ class Shared:
             "fps": shape.fps,
             "steps": sampling.steps,
             "guidance_scale": sampling.guidance,
+            "guidance_scale_2": sampling.guidance_2,
             "guidance_interval": sampling.guidance_interval,
             "solver": sampling.solver,
             "negative_prompt": sampling.negative,

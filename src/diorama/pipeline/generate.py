@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from diorama import runtime
-from diorama.flow import PairVelocity, Window, WindowVelocity, guided, roll, sample
+from diorama.errors import InputError
+from diorama.flow import PairVelocity, Velocity, Window, WindowVelocity, guided, roll, sample
 from diorama.media import Clip, Pixels, from_tensor, to_tensor
 from diorama.patches import unpack
 from diorama.pipeline.items import Item
@@ -86,8 +87,13 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
 
     Returns:
         Latent ``[C, T, h, w]`` float32 on the model's device, kept cells bit-equal; and notes for the user.
+
+    Raises:
+        InputError: a guidance scale is given for a second expert, and there is none.
     """
     assert state.cues, "a mode gives at least one Guide"
+    if request.guidance_scale_2 is not None and models.transformer_2 is None:
+        raise InputError(f"guidance_scale_2 {request.guidance_scale_2:g} is for the second of two experts and this model is one; leave it out")
     state = _whole_patches(state, models.transformer.config.patch_size)
     with torch.no_grad(), models.autocast():
         state, given = take_pictures(models, request, state)
@@ -112,11 +118,11 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
         if num_seen < state.grid[0] and not state.ring:
             seen = Window(frames=num_seen, block=max(1, num_seen * 4 // 9), context_noise=models.scheduler.context_noise)
             chance = runtime.generator((request.seed + 1) % 2**63)
-            latent = roll(_windowed(pair, request), point, start, visited, seen, generator=chance, progress=report)
+            latent = roll(_windowed(models, pair, request), point, start, visited, seen, generator=chance, progress=report)
         else:
             everything = torch.arange(state.grid[0])
             whole = _around(pair, state.grid[0], num_seen) if state.ring else lambda x, times, both: pair(x, times, both, everything)
-            latent = sample(guided(whole, request.guidance), point, start, visited, solver=request.solver, progress=report)
+            latent = sample(_steered(models, whole, request), point, start, visited, solver=request.solver, progress=report)
     if residuals is not None:
         skipped, computed = residuals.counts["skipped"], residuals.counts["computed"]
         notes.append(
@@ -194,7 +200,7 @@ def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int
     config = models.transformer.config
     num_seen = _frames_seen(models, request, frames)
     num_tokens = num_seen * height * width // math.prod(config.patch_size)
-    clips = num_cues + (request.guidance_scale != 1)
+    clips = num_cues + request.guided
     # A block holds about 16 token-wide tensors at once, the solver about 8 latents; four bytes each. Measured for the
     # default model at 128x128x33, 512x512x33 and 128x128x1201: this is 1.2 to 2 times what was taken.
     # Residual caching keeps two more.
@@ -250,7 +256,7 @@ class _Experts:
     def at(self, latest: float) -> tuple[Transformer, TextCache]:
         """Return the transformer for a clip whose latest flow time is this, and its texts."""
         models, texts = self._models, self._texts
-        second = models.transformer_2 if models.boundary is not None and latest < models.boundary else None
+        second = models.transformer_2 if _is_late(models, latest) else None
         transformer = second or models.transformer
         if self._last is None or self._last[0] is not transformer:
             prepared = transformer.encode_text(texts.states, texts.mask, texts.pooled, padded_to=texts.padded_to, images=self._images)
@@ -290,12 +296,23 @@ def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: T
     return pair
 
 
-def _windowed(pair: FramesVelocity, request: Request) -> WindowVelocity:
+def _is_late(models: Models, latest: float) -> bool:
+    """Return whether a clip whose latest flow time is this, as the model is told it, is for the second of two experts."""
+    return models.boundary is not None and latest < models.boundary
+
+
+def _steered(models: Models, pair: PairVelocity, request: Request) -> Velocity:
+    """Return the guided velocity, by the scale of the expert that is asked."""
+    early, late = guided(pair, request.guidance), guided(pair, request.late_guidance)
+    return lambda x, times: (late if _is_late(models, float(models.scheduler.told(times).max())) else early)(x, times)
+
+
+def _windowed(models: Models, pair: FramesVelocity, request: Request) -> WindowVelocity:
     """Return the guided velocity of a window that begins at any frame of the clip."""
 
     def velocity(x: Tensor, times: Tensor, first: int) -> Tensor:
         frames = torch.arange(first, first + x.shape[-3])
-        return guided(lambda x, times, both: pair(x, times, both, frames), request.guidance)(x, times)
+        return _steered(models, lambda x, times, both: pair(x, times, both, frames), request)(x, times)
 
     return velocity
 

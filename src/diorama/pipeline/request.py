@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict, get_args
 
 from diorama.errors import InputError, nearest
@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     """``euler``, ``heun``, ``multistep`` or ``unipc``."""
     guidance_scale: float
     """How strongly the prompt steers; 1 is off and twice as fast."""
+    guidance_scale_2: float
+    """The same for the second of two experts; ``guidance_scale`` unless given."""
     guidance_interval: tuple[float, float]
     """Flow times between which guidance acts."""
     guidance_rescale: float
@@ -78,6 +80,8 @@ class Request:
     """How the flow is integrated."""
     guidance_scale: float = 4.0
     """How strongly the prompt steers, 0 to 100; 1 is off."""
+    guidance_scale_2: float | None = None
+    """The same for the second of two experts, which makes the details, as in Wan 2.2 A14B; None is ``guidance_scale``. Refused by a model of one."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Flow times between which guidance acts."""
     guidance_rescale: float = 0.0
@@ -112,12 +116,22 @@ class Request:
             raise InputError(f"a window of {self.window} latent frames cannot roll; give at least 2")
         if not 0 <= self.cache_threshold <= 1:
             raise InputError(f"cache threshold {self.cache_threshold} is out of range: allowed is 0 (off) to 1, usual is 0.05 to 0.15")
-        _ = self.guidance
+        _ = self.guidance, self.late_guidance
 
     @property
     def guidance(self) -> Guidance:
         """How the flow is steered."""
         return Guidance(scale=self.guidance_scale, interval=self.guidance_interval, rescale=self.guidance_rescale)
+
+    @property
+    def late_guidance(self) -> Guidance:
+        """How the flow is steered while the second of two experts makes it."""
+        return self.guidance if self.guidance_scale_2 is None else replace(self.guidance, scale=self.guidance_scale_2)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the negative prompt is ever looked at, which doubles the cost."""
+        return self.guidance.scale != 1 or self.late_guidance.scale != 1
 
     def shape(self, stride: Stride) -> VideoShape:
         """Return the clip's size, checked against a model's grid.
