@@ -79,8 +79,8 @@ class Sampling:
     """Latent frames, four frames each, that the model sees at once; a longer clip is made by a window that rolls on."""
     cache_threshold: Annotated[float | None, _shown("N", "0, which is off")] = None
     """Leave out the blocks behind the first where its result has changed by less than this share since they were run; usual is 0.05 to 0.15."""
-    still_first: Annotated[bool | None, _shown(None, "as the model prefers")] = None
-    """Make the first frame alone, then animate it; only where nothing is given of the clip."""
+    still_first: Annotated[Literal["yes", "no"] | None, _shown(None, "as the model prefers")] = None
+    """Make the first frame alone, then animate it, or all frames together; only where nothing is given of the clip."""
     model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None
     """Model folder."""
     device: Annotated[str, _shown("NAME", "auto")] = "auto"
@@ -159,7 +159,7 @@ class Shared:
             "negative_prompt": sampling.negative,
             "window": sampling.window,
             "cache_threshold": sampling.cache_threshold,
-            "still_first": sampling.still_first,
+            "still_first": None if sampling.still_first is None else sampling.still_first == "yes",
             "fit": self.input and self.input.fit,
             "scale": self.input and self.input.scale,
         }
