@@ -24,6 +24,7 @@ def report(measured: Measured, corner: Source, light: MeasureConfig) -> dict[str
 def test_a_rigid_corner_is_called_one_world(report: dict[str, Any]) -> None:
     assert report["verdict"]["cause"] == "consistent"
     assert report["sfm"]["registration_rate"] == 1.0
+    assert [(attempt["start"], attempt["chosen"]) for attempt in report["sfm"]["attempts"]] == [(None, True)]
     assert report["score"]["structure"] > 0.6
     assert 0 < report["score"]["value"] < report["score"]["structure"]  # two steps learn nothing yet
     assert report["trajectory"]["ate"] < 0.02

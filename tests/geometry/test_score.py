@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diorama.geometry.score import Evidence, Score, score
+from diorama.geometry.score import Evidence, Score, quality, score
 
 GOOD = Evidence(
     measurable=True,
@@ -116,3 +116,9 @@ def test_every_value_is_a_share(evidence: Evidence) -> None:
     for value in (graded.value, graded.structure, graded.rigid_part, *(factor.value for factor in graded.factors)):
         assert 0 <= value <= 1
     assert graded.value <= graded.rigid_part + 1e-12
+
+
+def test_quality_is_that_of_the_score() -> None:
+    parts = {factor.name: factor.value for factor in of().factors}
+    assert quality(GOOD.track_length, GOOD.reprojection_error, GOOD.points_per_frame) == (parts["tracks"], parts["reprojection"], parts["points"])
+    assert quality(0.0, math.nan, 0.0) == (0.0, 0.0, 0.0)

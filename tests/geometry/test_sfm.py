@@ -70,6 +70,8 @@ def test_known_cameras_are_recovered(found: Reconstruction) -> None:
     assert found.mean_track_length > 7
     assert found.points_per_frame > 150
     assert found.outliers == ()
+    assert [attempt.start for attempt in found.attempts] == [None]
+    assert abs(found.attempts[0].focal - 380 / 320) < 0.04
     assert set(found.seconds) == {"match", "map", "adjust"}
 
 
@@ -106,6 +108,43 @@ def test_other_frames_start_afresh_and_distortion_is_found(folder: Path, found: 
     assert bent.radial == pytest.approx(-0.15, abs=0.04)
     assert abs(found.radial) < 0.04
     assert bent.zoom == 1.0
+
+
+def flight(count: int = 6, focal: float = 128.0) -> Cameras:
+    """Straight ahead with a wide lens: what hardly tells one focal length from another."""
+    matrices = np.tile(np.eye(4), (count, 1, 1))
+    matrices[:, 2, 3] = -0.3 * np.arange(count)
+    intrinsics = np.tile(np.array([[focal, 0, 160], [0, focal, 120], [0, 0, 1]]), (count, 1, 1))
+    return Cameras(intrinsics=intrinsics, world_to_camera=matrices, width=SIZE[0], height=SIZE[1])
+
+
+def test_where_a_free_lens_runs_away_one_held_at_first_is_taken(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = np.stack([rng.uniform(-6, 6, 400), rng.uniform(-3, 3, 400), rng.uniform(4, 14, 400)], 1)
+    descriptors = rng.integers(0, 160, (400, 128)).astype(np.float32)
+    features = []
+    for view in project(points, flight())[0]:
+        inside = (view > 0).all(1) & (view < SIZE).all(1)
+        shaken = view[inside] + rng.normal(0, 0.15, (int(inside.sum()), 2))
+        features.append(Features(points=shaken * normal_scale(*SIZE), descriptors=descriptors[inside]))
+    result = reconstruct(features, SIZE, tmp_path)
+    free = result.attempts[0]
+    assert not free.ordinary
+    assert result.failure is None
+    assert result.chosen > 0
+    assert result.attempts[result.chosen].ordinary
+    assert result.registered == tuple(range(6))
+    steps = np.diff(result.cameras.centers, axis=0)
+    assert (steps @ steps.mean(0) > 0).all()  # ahead, and not back and forth
+    stages: list[str] = []
+    again = reconstruct(features, SIZE, tmp_path, progress=stages.append)
+    assert stages == []
+    assert repr(again.attempts) == repr(result.attempts)
+    assert again.seconds == result.seconds
+    np.testing.assert_array_equal(again.world_to_camera, result.world_to_camera)
+    (tmp_path / "model-0.5.npz").unlink()  # as if the process had been stopped at this start
+    assert repr(reconstruct(features, SIZE, tmp_path, progress=stages.append).attempts) == repr(result.attempts)
+    assert stages == ["map"]
 
 
 def test_frames_without_a_common_world_fail_in_words(tmp_path: Path) -> None:

@@ -46,11 +46,14 @@ def test_mapping_without_a_start_says_that_there_is_no_model(tmp_path: Path) -> 
     with np.load(tmp_path / "model.npz") as model:
         assert len(model["sizes"]) == 0
         assert "poses" not in model
+    main("map=0.5", tmp_path)
+    assert (tmp_path / "model-0.5.npz").exists()
+    assert not (tmp_path / "matches-0.5.db").exists()
 
 
 def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
     (tmp_path / "options.json").write_text(json.dumps({"seed": 0, "num_threads": 1}), encoding="utf-8")
-    with pytest.raises(SystemExit, match="allowed: match, map"):
+    with pytest.raises(SystemExit, match="allowed: match, map, map=F"):
         main("dream", tmp_path)
 
 

@@ -12,6 +12,7 @@ from diorama.geometry.agreement import Agreement
 from diorama.geometry.classical import Classical
 from diorama.geometry.epipolar import CurvePoint, Epipolar
 from diorama.geometry.gate import Gate
+from diorama.geometry.lens import Attempt
 from diorama.geometry.sfm import Reconstruction
 from diorama.geometry.verdict import Verdict, breaks, judge, mean_error
 
@@ -59,6 +60,14 @@ def test_a_rigid_world() -> None:
     assert verdict.cause == "consistent"
     assert "20 of 20 frames" in verdict.sentence
     assert verdict.measurable
+
+
+def test_a_choice_among_starts_is_told() -> None:
+    free = Attempt(start=None, registered=COUNT, focal=3.64, track_length=8.0, reprojection_error=1.3, points_per_frame=300.0)
+    held = dataclasses.replace(free, start=0.8, focal=0.47)
+    assert not any("lens" in remark for remark in said(model(attempts=(free,))).remarks)
+    assert "a lens of 3.6 frame widths; taken is one with the lens held at 0.8" in said(model(attempts=(free, held), chosen=1)).remarks[0]
+    assert "none was better" in said(model(attempts=(free, held), chosen=0)).remarks[0]
 
 
 def test_a_shut_gate_gives_its_reason() -> None:

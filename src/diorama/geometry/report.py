@@ -186,6 +186,7 @@ def _sfm(model: Reconstruction) -> dict[str, Any]:
         "outliers": list(model.outliers),
         "focal": model.focal,
         "radial": model.radial,
+        "attempts": [{**asdict(one), "chosen": row == model.chosen} for row, one in enumerate(model.attempts)],
         "seconds": model.seconds,
     }
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FORMULA", "Evidence", "Factor", "Score", "score"]
+__all__ = ["FORMULA", "Evidence", "Factor", "Score", "quality", "score"]
 
 FORMULA = (
     "score = registered x weakest tie x weakest region x quality, where quality is the geometric mean of tracks, reprojection, points and held-out "
@@ -96,17 +96,30 @@ def score(evidence: Evidence) -> Score:
     if not evidence.measurable:
         return Score(value=0.0, structure=0.0, rigid_part=0.0, factors=())
     necessary = _necessary(evidence)
-    quality = _quality(evidence)
+    made = _quality(evidence)
     gate = math.prod(factor.value for factor in necessary)
     views = _views(evidence.held_out_psnr)
-    whole = [*quality, views] if views is not None else quality
+    whole = [*made, views] if views is not None else made
     how_well = _geometric_mean([factor.value for factor in whole])
     return Score(
         value=gate * how_well,
-        structure=gate * _geometric_mean([factor.value for factor in quality]),
+        structure=gate * _geometric_mean([factor.value for factor in made]),
         rigid_part=math.prod(factor.value for factor in necessary if factor.name != "weakest region") * how_well,
         factors=(*necessary, *whole),
     )
+
+
+def quality(track_length: float, reprojection_error: float, points_per_frame: float) -> tuple[float, float, float]:
+    """Return how good a model's tracks, reprojection and points are, each in [0, 1].
+
+    Args:
+        track_length: Mean number of frames that see a point.
+        reprojection_error: Pixels of the normal size; NaN without points.
+        points_per_frame: Points that a frame sees, on average.
+    """
+    tracks = 1 - math.exp(-max(0.0, track_length - 2) / TRACK_SCALE)
+    reprojection = 0.0 if math.isnan(reprojection_error) else math.exp(-((reprojection_error / REPROJECTION_SCALE) ** 2))
+    return tracks, reprojection, points_per_frame / (points_per_frame + POINTS_HALF)
 
 
 def _necessary(evidence: Evidence) -> list[Factor]:
@@ -137,23 +150,24 @@ def _necessary(evidence: Evidence) -> list[Factor]:
 
 def _quality(evidence: Evidence) -> list[Factor]:
     length, error, points = evidence.track_length, evidence.reprojection_error, evidence.points_per_frame
+    tracks, reprojection, many = quality(length, error, points)
     return [
         Factor(
             name="tracks",
             measured=f"{length:.1f} frames",
-            value=1 - math.exp(-max(0.0, length - 2) / TRACK_SCALE),
+            value=tracks,
             about=f"1 - exp(-(length - 2) / {TRACK_SCALE:g}): a point seen in two frames only proves nothing",
         ),
         Factor(
             name="reprojection",
             measured=f"{error:.2f} px",
-            value=0.0 if math.isnan(error) else math.exp(-((error / REPROJECTION_SCALE) ** 2)),
+            value=reprojection,
             about=f"exp(-(error / {REPROJECTION_SCALE:g} px)^2), at the normal size of 854 x 480",
         ),
         Factor(
             name="points",
             measured=f"{points:.0f} a frame",
-            value=points / (points + POINTS_HALF),
+            value=many,
             about=f"n / (n + {POINTS_HALF:g})",
         ),
     ]

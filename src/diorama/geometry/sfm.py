@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from diorama.errors import InputError, MissingExtraError
 from diorama.geometry import sfm_worker
 from diorama.geometry.cameras import Cameras, Floats
+from diorama.geometry.lens import STARTS, Attempt, best, settled
 from diorama.geometry.matches import Features, normal_scale
 from diorama.geometry.sfm_worker import believable
 
@@ -90,9 +91,13 @@ class Reconstruction:
     seen_pixels: Floats = field(default_factory=lambda: np.zeros((0, 2)))
     """``[O, 2]`` where in the frames as given, still distorted."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time of match, map (with its bundle adjustments) and adjust, the last bundle adjustment over everything."""
+    """Wall time of match, map (with its bundle adjustments) and adjust, the last bundle adjustment over everything; of all attempts together."""
     failure: str | None = None
     """Why there are no cameras, in words; None if there are."""
+    attempts: tuple[Attempt, ...] = ()
+    """The models that this one was chosen from: one where its lens was free, more where that ran away or left frames out."""
+    chosen: int = 0
+    """Which of the attempts this is."""
 
     @property
     def registration_rate(self) -> float:
@@ -212,22 +217,50 @@ def reconstruct(
     folder = Path(folder)
     _prepare(folder, features, size, config)
     seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
-    left = config.time_limit
-    for stage, result in (("match", "matches.db"), ("map", "model.npz")):
-        if (folder / result).exists():
-            continue
+    begun = time.monotonic()
+
+    def run(stage: str, file: str) -> str | None:
+        """Run a stage unless it was run before; return what went wrong, or None."""
+        if (folder / file).exists():
+            return None
+        name = stage.partition("=")[0]
         if progress is not None:
-            progress(stage)
-        begun = time.monotonic()
-        failure = _run(stage, folder, left)
-        seconds[stage] = time.monotonic() - begun
-        left -= seconds[stage]
-        if failure is not None:
-            text = f"{failure.format(limit=config.time_limit)}; it was {'matching' if stage == 'match' else 'mapping'} frames"
-            return Reconstruction(num_frames=len(features), width=size[0], height=size[1], seconds=seconds, failure=text)
+            progress(name)
+        start = time.monotonic()
+        failure = _run(stage, folder, config.time_limit - (start - begun))
+        seconds[name] = time.monotonic() - start
         (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
-    with np.load(folder / "model.npz") as model:
-        return _result(dict(model), len(features), size, seconds)
+        return failure and f"{failure.format(limit=config.time_limit)}; it was {'matching' if name == 'match' else 'mapping'} frames"
+
+    def mapped(start: float | None) -> Reconstruction:
+        stage, file = ("map", "model.npz") if start is None else (f"map={start:g}", f"model-{start:g}.npz")
+        failure = run("match", "matches.db") or run(stage, file)
+        if failure is not None:
+            return Reconstruction(num_frames=len(features), width=size[0], height=size[1], seconds=seconds, failure=failure)
+        with np.load(folder / file) as model:
+            return _result(dict(model), len(features), size, seconds)
+
+    found = [mapped(None)]
+    attempts = [_attempt(None, found[0])]
+    # without any two frames that fit there is nothing to start from, whatever the lens; a stage that broke off has used up its time or would again
+    if found[0].model_sizes and not settled(attempts[0], len(features)):
+        found += [mapped(start) for start in STARTS]
+        attempts = [_attempt(start, one) for start, one in zip((None, *STARTS), found, strict=True)]
+    chosen = best(attempts)
+    spent = {**seconds, **{name: sum(one.seconds.get(name, 0.0) for one in found) for name in found[0].seconds if name != "match"}}
+    return replace(found[chosen], seconds=spent, attempts=tuple(attempts), chosen=chosen)
+
+
+def _attempt(start: float | None, found: Reconstruction) -> Attempt:
+    return Attempt(
+        start=start,
+        registered=len(found.registered),
+        focal=found.focal / max(found.width, found.height),
+        track_length=found.mean_track_length,
+        reprojection_error=found.reprojection_error * normal_scale(found.width, found.height),
+        points_per_frame=found.points_per_frame,
+        failure=found.failure,
+    )
 
 
 def _prepare(folder: Path, features: Sequence[Features], size: tuple[int, int], config: SfmConfig) -> None:
@@ -247,9 +280,12 @@ def _prepare(folder: Path, features: Sequence[Features], size: tuple[int, int], 
     mark = folder / "fingerprint"
     if not (mark.exists() and mark.read_text(encoding="utf-8") == digest.hexdigest()):
         if folder.exists():
-            for name in ("fingerprint", "features.npz", "matches.db", "model.npz", "seconds.json"):
+            for name in ("fingerprint", "features.npz", "seconds.json"):
                 (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(folder / "models", ignore_errors=True)
+            for stage in (*folder.glob("matches*.db"), *folder.glob("model*.npz")):
+                stage.unlink(missing_ok=True)
+            for models in folder.glob("models*"):
+                shutil.rmtree(models, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "features.npz", points=points, descriptors=descriptors, counts=counts, size=normal)
         pairs = pairs_to_match(len(features), config.overlap)

@@ -3,7 +3,8 @@
 ``python -m diorama.geometry.sfm_worker STAGE FOLDER`` runs one stage on the files that ``sfm`` left in the folder and writes one file:
 
 * match: features.npz -> matches.db, matches verified by two-view geometry;
-* map: matches.db -> model.npz, the largest model after a last bundle adjustment.
+* map: matches.db -> model.npz, the largest model after a last bundle adjustment;
+* map=0.5: the same with the lens held at 0.5 longer sides until that last adjustment -> model-0.5.npz.
 
 A file appears under its name only when it is whole, so a stage that was killed is simply done again. The worker ends when its standard
 input does, which is when its parent is gone, however that ended.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -37,7 +39,7 @@ def main(stage: str, folder: Path) -> None:
     """Run one stage.
 
     Args:
-        stage: "match" or "map".
+        stage: "match", "map", or "map=F" with the lens held at a focal length of F longer sides.
         folder: Holds features.npz, pairs.txt and options.json.
     """
     import pycolmap
@@ -47,9 +49,14 @@ def main(stage: str, folder: Path) -> None:
     if stage == "match":
         _match(pycolmap, folder, int(options["num_threads"]))
     elif stage == "map":
-        _map(pycolmap, folder, options)
+        _map(pycolmap, folder, folder / "matches.db", "", options)
+    elif stage.startswith("map="):
+        start = stage.removeprefix("map=")
+        database = _held_at(pycolmap, folder, start)
+        _map(pycolmap, folder, database, f"-{start}", options)
+        database.unlink()
     else:
-        raise SystemExit(f"stage '{stage}' is not known; allowed: match, map")
+        raise SystemExit(f"stage '{stage}' is not known; allowed: match, map, map=F")
 
 
 def _match(colmap: Any, folder: Path, num_threads: int) -> None:
@@ -82,10 +89,23 @@ def _match(colmap: Any, folder: Path, num_threads: int) -> None:
     part.rename(folder / "matches.db")
 
 
-def _map(colmap: Any, folder: Path, options: dict[str, Any]) -> None:
+def _held_at(colmap: Any, folder: Path, start: str) -> Path:
+    """Return a copy of the matches, which know nothing of lenses, whose camera has a focal length of ``start`` longer sides."""
+    path = folder / f"matches-{start}.db"
+    shutil.copyfile(folder / "matches.db", path)
+    database = colmap.Database.open(str(path))
+    for camera in database.read_all_cameras():
+        camera.focal_length = float(start) * max(camera.width, camera.height)
+        database.update_camera(camera)
+    database.close()
+    return path
+
+
+def _map(colmap: Any, folder: Path, database: Path, suffix: str, options: dict[str, Any]) -> None:
+    """Map from a database into ``model<suffix>.npz``; with a suffix the lens is held until the last adjustment."""
     num_threads = int(options["num_threads"])
     begun = time.monotonic()
-    models = folder / "models"
+    models = folder / f"models{suffix}"
     models.mkdir(exist_ok=True)
     # a radial term that is free while few frames are known runs away; it is found at the end, from all of them
     pipeline = colmap.IncrementalPipelineOptions(
@@ -95,6 +115,7 @@ def _map(colmap: Any, folder: Path, options: dict[str, Any]) -> None:
         random_seed=int(options["seed"]),
         extract_colors=False,
         ba_refine_extra_params=False,
+        ba_refine_focal_length=not suffix,
         min_focal_length_ratio=FOCAL_RATIO[0],
         max_focal_length_ratio=FOCAL_RATIO[1],
         max_num_models=8,
@@ -106,7 +127,8 @@ def _map(colmap: Any, folder: Path, options: dict[str, Any]) -> None:
     )
     pipeline.mapper.num_threads = num_threads
     pipeline.mapper.abs_pose_refine_extra_params = False
-    found = list(colmap.incremental_mapping(str(folder / "matches.db"), str(folder), str(models), options=pipeline).values())
+    pipeline.mapper.abs_pose_refine_focal_length = not suffix
+    found = list(colmap.incremental_mapping(str(database), str(folder), str(models), options=pipeline).values())
     mapped = time.monotonic()
     found.sort(key=lambda model: (model.num_reg_images(), model.num_points3D()), reverse=True)
     if found:
@@ -120,9 +142,9 @@ def _map(colmap: Any, folder: Path, options: dict[str, Any]) -> None:
         result["adjust_seconds"] = time.monotonic() - mapped
         found[0].update_point_3d_errors()
         result.update(_arrays(found[0]))
-    part = folder / "model.part.npz"
+    part = folder / f"model{suffix}.part.npz"
     np.savez(part, **result)
-    part.rename(folder / "model.npz")
+    part.rename(folder / f"model{suffix}.npz")
 
 
 def _adjusted(colmap: Any, model: Any, num_threads: int) -> Any:

@@ -169,8 +169,23 @@ def _listed(names: Sequence[str]) -> str:
 def _remarks(reconstruction: Reconstruction, agreement: Agreement) -> tuple[str, ...]:
     remarks = []
     if reconstruction.failure is None:
+        if len(reconstruction.attempts) > 1:
+            remarks.append(_starts(reconstruction))
         if reconstruction.coverage > 0:
             remarks.append(f"The cameras see the scene from {np.degrees(reconstruction.coverage):.0f} degrees around it.")
         if agreement.moving > 0.1:
             remarks.append(f"{agreement.moving:.0%} of what can be followed moves on its own.")
     return tuple(remarks)
+
+
+def _starts(reconstruction: Reconstruction) -> str:
+    """Say from which lens the model was made, where there was a choice."""
+    free, taken = reconstruction.attempts[0], reconstruction.attempts[reconstruction.chosen]
+    first = f"{free.registered} of {reconstruction.num_frames} frames" + (
+        "" if math.isnan(free.focal) else f" and a lens of {free.focal:.2g} frame widths"
+    )
+    if taken.start is None:
+        return f"A model with a free lens has {first}; with the lens held at first, none was better."
+    return (
+        f"A model with a free lens has {first}; taken is one with the lens held at {taken.start:g} at first, found at {taken.focal:.2g} in the end."
+    )
