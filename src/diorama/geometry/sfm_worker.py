@@ -92,6 +92,8 @@ def _match(colmap: Any, folder: Path, num_threads: int) -> None:
 def _held_at(colmap: Any, folder: Path, start: str) -> Path:
     """Return a copy of the matches, which know nothing of lenses, whose camera has a focal length of ``start`` longer sides."""
     path = folder / f"matches-{start}.db"
+    for leftover in folder.glob(f"{path.name}*"):
+        leftover.unlink()
     shutil.copyfile(folder / "matches.db", path)
     database = colmap.Database.open(str(path))
     for camera in database.read_all_cameras():
