@@ -17,10 +17,11 @@ from diorama.data import PackConfig
 from diorama.errors import CheckpointError
 from diorama.interop.lora import load_lora, merge_lora
 from diorama.pipeline import Pipeline
+from diorama.runtime import lock_folder
 from diorama.train.checkpoints import follow, opener
 from diorama.train.loop import LoopConfig
 from diorama.train.lora import LoraConfig
-from diorama.train.state import checkpoints, lock
+from diorama.train.state import checkpoints
 from diorama.train.transformer import ClipData, SampleConfig, TransformerTrainConfig, train_transformer
 from diorama.transformer import Transformer
 
@@ -103,7 +104,7 @@ def test_following_sees_every_checkpoint_that_is_there_once_and_ends_with_the_tr
     first, second = write(1), write(2)
     assert list(follow(tmp_path, wait=False)) == [first, second]
     assert list(follow(tmp_path, wait=True)) == [first, second]  # nobody trains
-    with lock(tmp_path):
+    with lock_folder(tmp_path, "training in"):
         assert list(follow(tmp_path, wait=False)) == [first, second]
         coming = follow(tmp_path, wait=True, seconds=0.01)
         assert next(coming) == first
