@@ -30,6 +30,7 @@ from diorama.curation.spread import each
 from diorama.curation.trace import TraceConfig, trace_source
 from diorama.errors import MediaError, cannot_write
 from diorama.media import Clip
+from diorama.media.tars import shard_name
 from diorama.runtime import lock_folder
 
 __all__ = ["MANIFEST", "CaptionStage", "Curation", "CurationConfig", "Summary", "curate", "source_rows"]
@@ -290,7 +291,7 @@ def _shard_all(
 def _is_finished(folder: Path, number: int, path: Path) -> bool:
     if not path.is_file():
         return False
-    index = folder / f"shard-{number:05d}.index.json"
+    index = folder / f"{shard_name(number)}.index.json"
     return index.is_file() or not any(row.fate == "kept" for row in read_rows(path, ["source", "fate"]))
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from diorama.config import to_dict
 from diorama.data.shards import Sample, shard_names, write_shard
 from diorama.errors import DataError, cannot_write
+from diorama.media.tars import shard_name
 from diorama.runtime import end_with_parent, lock_folder, one_thread_each
 
 __all__ = ["MIXTURE", "SMALL_MIXTURE", "RenderReport", "Share", "clip_plan", "render_sample", "render_shards"]
@@ -161,7 +162,7 @@ def render_shards(
             left.unlink(missing_ok=True)
         sizes = [min(CLIPS_PER_SHARD, count - first) for first in range(0, count, CLIPS_PER_SHARD)]
         finished = {name: _num_samples(folder, name) for name in shard_names(folder)}
-        wanted = [i for i, size in enumerate(sizes) if finished.get(f"shard-{i:05d}", 0) < size]
+        wanted = [i for i, size in enumerate(sizes) if finished.get(shard_name(i), 0) < size]
         kept = sum(sizes) - sum(sizes[i] for i in wanted)
         start, clips, frames = time.perf_counter(), 0, 0
         if progress is not None:
