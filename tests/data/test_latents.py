@@ -74,6 +74,26 @@ def test_latents_and_texts_come_back(tmp_path: Path) -> None:
     assert cache.text(2, 0, 1).pooled.tolist() == [len("ball 2") + 1] * 4
 
 
+def test_where_objects_are_comes_back_mirrored_too(tmp_path: Path) -> None:
+    frames = np.zeros((5, 32, 48, 3), np.uint8)
+    percent = np.zeros((5, 2, 3), int)
+    percent[3, 1, 0] = 20
+    captions = {"dense": ["a ball"], "short": []}
+    records = [{"captions": captions}, {"captions": captions, "coverage": {"cell": 16, "percent": percent.tolist()}}]
+    write_shard(tmp_path / "s", 0, [Sample(key=f"k{i}", frames=frames, fps=12.0, record=record) for i, record in enumerate(records)])
+    cache = LatentCache(tmp_path / "c", ShardSet(tmp_path / "s"), "one")
+    cache.build(Counting().encoders())
+    assert cache.coverage(0) is None
+    plain, mirrored = cache.coverage(1), cache.coverage(1, 1)
+    assert plain is not None
+    assert mirrored is not None
+    assert plain.nonzero().tolist() == [[1, 1, 0]]
+    assert mirrored.nonzero().tolist() == [[1, 1, 2]]
+    shorter = LatentCache(tmp_path / "c", ShardSet(tmp_path / "s"), "one", CacheConfig(num_frames=1))
+    shorter.build(Counting().encoders())
+    assert shorter.coverage(1) is None  # the record speaks of other frames than the latent holds
+
+
 def test_the_share_of_dense_captions_is_kept(tmp_path: Path) -> None:
     kinds = [{"dense": ["a b", "c d", "e f"], "short": ["a", "c"]}, {"dense": ["only dense"], "short": []}, {"short": ["s", "t", "u"]}]
     frames = np.zeros((5, 32, 32, 3), np.uint8)

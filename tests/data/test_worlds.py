@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -50,6 +51,12 @@ def test_a_sample_holds_the_truth(split: str) -> None:
     assert np.array(sample.record["cameras"]["world_to_camera"]).shape == (5, 4, 4)
     assert np.array(sample.record["cameras"]["intrinsics"]).shape == (3, 3)
     assert all(len(contact) == 3 for contact in sample.record["contacts"])
+    assert np.array(sample.record["coverage"]["percent"]).shape == (5, 2, 3)
+    assert np.max(sample.record["coverage"]["percent"]) > 0
+    still = render_sample(5, replace(TINY[1], still=True), split=split)  # type: ignore[arg-type]
+    assert np.array_equal(still.frames, sample.frames[:1])
+    assert still.record["captions"] == sample.record["captions"]
+    assert still.record["coverage"]["percent"] == sample.record["coverage"]["percent"][:1]
 
 
 def test_processes_do_not_change_the_bytes(tmp_path: Path) -> None:
@@ -142,6 +149,13 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         render_shards(tmp_path, 2, split="held_out", mixture=TINY, workers=0)
     with pytest.raises(DataError, match="another mixture"):
         render_shards(tmp_path, 2, workers=0)
+    with pytest.raises(DataError, match="another mixture"):
+        render_shards(tmp_path, 2, mixture=tuple(replace(share, still=True) for share in TINY), workers=0)
+    settings = json.loads((tmp_path / "worlds.json").read_text())
+    for share in settings["mixture"]:
+        del share["still"]  # as written before there were stills
+    (tmp_path / "worlds.json").write_text(json.dumps(settings))
+    assert render_shards(tmp_path, 2, mixture=TINY, workers=0).kept == 2
     (tmp_path / "worlds.json").unlink()
     with pytest.raises(DataError, match="shards of another kind"):
         render_shards(tmp_path, 2, mixture=TINY, workers=0)

@@ -16,6 +16,13 @@ def test_frames_of_any_size_weigh_the_same() -> None:
     assert float(flow.velocity_loss(predicted, target, sizes, torch.tensor([True, True]))) == pytest.approx(5.0)
 
 
+def test_weights_count_within_a_frame() -> None:
+    predicted, target = torch.tensor([[1.0], [3.0], [2.0]]), torch.zeros(3, 1)
+    losses = flow.frame_losses(predicted, target, torch.tensor([2, 1]), torch.tensor([3.0, 1.0, 5.0]))
+    torch.testing.assert_close(losses, torch.tensor([(3 * 1 + 1 * 9) / 4, 4.0]))
+    torch.testing.assert_close(flow.frame_losses(predicted, target, torch.tensor([2, 1]), torch.ones(3)), torch.tensor([5.0, 4.0]))
+
+
 def test_masked_frames_have_no_gradient() -> None:
     predicted = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     loss = flow.velocity_loss(predicted, torch.zeros(8, 3), torch.tensor([2, 6]), torch.tensor([False, True]))

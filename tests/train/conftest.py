@@ -11,6 +11,7 @@ import torch
 from diorama.autoencoder.config import AutoencoderConfig
 from diorama.autoencoder.model import Autoencoder
 from diorama.data import Sample, write_shard
+from diorama.data.coverage import coverage_record
 from diorama.text.encoder import CompactTextConfig, CompactTextEncoder
 from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
 from diorama.transformer import TransformerConfig
@@ -29,7 +30,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = []
     for i, (frames, height, width) in enumerate(SIZES):
         pixels = np.broadcast_to(rng.integers(0, 255, (1, height, width, 3), dtype=np.uint8), (frames, height, width, 3))
-        record = {"captions": {"dense": [f"a red ball moves left {i}"], "short": ["red ball"]}}
+        objects = torch.zeros(frames, height, width, dtype=torch.bool)
+        objects[:, 16:, :16] = True
+        record = {"captions": {"dense": [f"a red ball moves left {i}"], "short": ["red ball"]}, "coverage": coverage_record(objects)}
         samples.append(Sample(key=f"clip{i}", frames=np.ascontiguousarray(pixels), fps=12.0, record=record))
     write_shard(folder / "shards", 0, samples)
     torch.manual_seed(0)

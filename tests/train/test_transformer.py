@@ -110,6 +110,27 @@ def test_given_frames_do_not_count_and_figures_tell_patterns_apart(home: Path) -
     assert loss.item() == pytest.approx(expected / counted, rel=1e-4)
 
 
+def test_objects_count_for_more(home: Path) -> None:
+    plain, heavy = task(home), task(home, object_weight=4.0)
+    assert all(weight is None for weight in plain.batch(0).weights)
+    batch = heavy.batch(0)
+    for latent, weight in zip(batch.latents, batch.weights, strict=True):
+        assert weight is not None
+        assert weight.shape == latent.shape[1:]
+        assert set(weight.unique().tolist()) <= {1.0, 4.0}
+    assert any(4.0 in weight for weight in batch.weights if weight is not None)
+    # The untrained velocity is 0: the loss of a frame is the weighted mean of (noise - data)^2.
+    loss, _ = pack_loss(heavy.transformer, batch, generator(0))
+    noise, wanted = generator(0), []
+    for latent, weight, draw in zip(batch.latents, batch.weights, batch.draws, strict=True):
+        errors = (torch.randn(latent.shape, generator=noise) - latent).square().mean(dim=0)
+        assert weight is not None
+        wanted.append(((errors * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)))[draw.mask])
+    assert loss.item() == pytest.approx(float(torch.cat(wanted).mean()), rel=1e-4)
+    with pytest.raises(ConfigError, match="object_weight"):
+        ClipData(shards=(Path("x"),), object_weight=0.0)
+
+
 def test_the_mix_of_dense_and_short_captions_is_a_setting(home: Path) -> None:
     dense, short = (task(home, text_drop=0.0, dense_share=share) for share in (1.0, 0.0))
     for index in range(3):

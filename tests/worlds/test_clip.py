@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diorama.worlds.clip import make_clip
+from diorama.worlds.clip import make_clip, make_still
 
 
 @pytest.mark.parametrize(("width", "height"), [(48, 48), (64, 32), (32, 64)])
@@ -31,3 +31,11 @@ def test_a_seed_gives_one_clip() -> None:
 def test_clips_change_with_time() -> None:
     frames = make_clip(8, width=48, height=48, num_frames=17).frames.float()
     assert float((frames[-1] - frames[0]).abs().mean()) > 1
+
+
+def test_a_still_is_the_first_frame_of_the_clip() -> None:
+    clip, still = (make(3, width=48, height=32, num_frames=17) for make in (make_clip, make_still))
+    assert still.frames.shape == (1, 32, 48, 3)
+    assert torch.equal(still.instances, clip.instances[:1])
+    assert still.scene == clip.scene
+    assert still.captions == clip.captions

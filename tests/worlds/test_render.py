@@ -33,7 +33,7 @@ def world(make_scene: Callable[..., Scene], ball: Body) -> Scene:
 
 
 def draw(scene: Scene, **options: int) -> Rendering:
-    return render(scene, simulate(scene), cameras(scene), samples=options.get("samples", 4), chunk=options.get("chunk"))
+    return render(scene, simulate(scene), cameras(scene), **{"samples": 4, **options})
 
 
 def test_points_of_the_floor_lie_on_it(world: Scene) -> None:
@@ -127,3 +127,11 @@ def test_a_body_throws_a_shadow_away_from_the_sun(world: Scene) -> None:
 def test_no_rays_is_an_error(world: Scene) -> None:
     with pytest.raises(InputError, match="at least 1"):
         draw(world, samples=0)
+
+
+def test_the_first_frames_alone_can_be_drawn(world: Scene) -> None:
+    whole, first = draw(world), draw(world, num_frames=1)
+    assert torch.equal(first.instances, whole.instances[:1])
+    assert int((first.frames.int() - whole.frames[:1].int()).abs().max()) <= 2  # see the test of grouping rays
+    with pytest.raises(InputError, match="allowed is 1 to"):
+        draw(world, num_frames=world.num_frames + 1)

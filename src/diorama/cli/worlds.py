@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ class Render:
     """train leaves held-out combinations of colour and shape out, held_out has one in every clip."""
     sizes: Literal["all", "small"] = "all"
     """all mixes areas of about 96 x 96 and 128 x 128 pixels in five aspect ratios each; small has the former only."""
+    stills: bool = False
+    """Render the first frame of each clip alone, ten times as fast; captions still tell the whole clip."""
     workers: int | None = None
     """Processes; one per core if left out."""
 
@@ -89,13 +92,14 @@ def _render(arguments: Sequence[str]) -> None:
     options: Render = parse(Render, arguments, command="worlds render")
     from diorama.data.worlds import MIXTURE, SMALL_MIXTURE, render_shards
 
+    mixture = SMALL_MIXTURE if options.sizes == "small" else MIXTURE
     with progress_bar() as progress:
         report = render_shards(
             options.out,
             options.count,
             seed=options.seed,
             split=options.split,
-            mixture=SMALL_MIXTURE if options.sizes == "small" else MIXTURE,
+            mixture=tuple(dataclasses.replace(share, still=options.stills) for share in mixture),
             workers=options.workers,
             progress=lambda done, total: progress("rendering", done, total),
         )

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diorama.data.coverage import latent_coverage
 from diorama.data.fit import Shape, fit, fitted
 from diorama.data.shards import ShardSet
 from diorama.errors import DataError, cannot_write
@@ -28,7 +29,7 @@ from diorama.media import Clip, to_tensor
 
 __all__ = ["CacheConfig", "Encoders", "LatentCache", "Text", "first_captions"]
 
-_ARRAYS = ("latents", "states", "pooled")
+_ARRAYS = ("latents", "states", "pooled", "coverage")
 
 
 def first_captions(record: Mapping[str, Any], count: int) -> list[str]:
@@ -110,6 +111,8 @@ class _Entry:
     """How many of the captions, the first ones, are dense."""
     fps: float | None
     """Rate of the latent's clip; None is the sample's own."""
+    coverage: int | None
+    """Offset of where the objects are, None if the record does not say."""
 
 
 class LatentCache:
@@ -175,12 +178,13 @@ class LatentCache:
     def _build_part(self, number: int, latents: Mapping[int, list[Tensor]], encoders: Encoders) -> None:
         members = self._members[number]
         texts: list[list[list[str]]] = []
-        num_dense = []
+        num_dense, coverages = [], list[Tensor | None]()
         for index in members:
             record = self.shards.record(index)
             plain = first_captions(record, self.config.captions)
             num_dense.append(min(self.config.captions, len(record["captions"].get("dense", ()))))
             texts.append([plain, [encoders.mirror(text) for text in plain]][: self.num_variants])
+            coverages.append(self._coverage(index, record, latents[index][0]))
         encoded = _encode_texts([text for clip in texts for variant in clip for text in variant], encoders.text)
         flat: dict[str, list[NDArray[np.float16]]] = {name: [] for name in _ARRAYS}
         size = dict.fromkeys(_ARRAYS, 0)
@@ -192,18 +196,27 @@ class LatentCache:
             return size[name] - array.size
 
         entries: list[list[dict[str, Any]]] = []
-        for index, clip, dense in zip(members, texts, num_dense, strict=True):
+        for index, clip, dense, coverage in zip(members, texts, num_dense, coverages, strict=True):
             variants = []
             for variant, captions in enumerate(clip):
                 latent = latents[index][variant]
                 c, f, h, w = latent.shape
                 offsets = [put("states", encoded[text].states) for text in captions]
                 pooled = [put("pooled", encoded[text].pooled) for text in captions]
-                entry = _Entry(put("latents", latent), (c, f, h, w), (*offsets, size["states"]), pooled[0], dense, self._shape(index).fps)
+                where = None if coverage is None else put("coverage", coverage.flip(-1) if variant else coverage)
+                entry = _Entry(put("latents", latent), (c, f, h, w), (*offsets, size["states"]), pooled[0], dense, self._shape(index).fps, where)
                 variants.append(asdict(entry))
             entries.append(variants)
         width = next(iter(encoded.values())).pooled.shape[-1]
         self._write_part(number, flat, {"width": width, "entries": entries})
+
+    def _coverage(self, index: int, record: Mapping[str, Any], latent: Tensor) -> Tensor | None:
+        """Return where the objects are, None if the record does not say or speaks of more frames than the latent holds."""
+        info, shape = self.shards.info(index), self._shape(index)
+        if shape != Shape(num_frames=info.num_frames, height=info.height, width=info.width, fps=shape.fps):
+            return None
+        f, h, w = latent.shape[1:]
+        return latent_coverage(record, (f, h, w))
 
     def _encode_videos(self, members: Sequence[int], encode: Callable[[Tensor], Tensor]) -> dict[int, list[Tensor]]:
         shapes: dict[tuple[int, int, int], list[int]] = defaultdict(list)
@@ -238,7 +251,7 @@ class LatentCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, arrays in flat.items():
                 with fresh.open("wb") as file:
-                    np.save(file, np.concatenate(arrays))
+                    np.save(file, np.concatenate(arrays or [np.zeros(0, np.float16)]))
                 fresh.replace(self._path(number, f"{name}.npy"))
             fresh.write_text(json.dumps(index), encoding="utf-8")
             fresh.replace(self._path(number, "json"))
@@ -262,12 +275,15 @@ class LatentCache:
                             entry["pooled"],
                             entry.get("dense", len(entry["states"]) // 2),
                             entry.get("fps"),
+                            entry.get("coverage"),
                         )
                         for entry in variants
                     ]
                     for variants in index["entries"]
                 ]
-                arrays = {name: np.load(self._path(number, f"{name}.npy"), mmap_mode="r") for name in _ARRAYS}
+                has_coverage = any(entry.coverage is not None for variants in entries for entry in variants)
+                names = _ARRAYS if has_coverage else _ARRAYS[:-1]
+                arrays = {name: np.load(self._path(number, f"{name}.npy"), mmap_mode="r") for name in names}
                 self._parts[number] = entries, arrays, int(index["width"])
             except FileNotFoundError as error:
                 raise DataError(f"the latent cache {self.folder} lacks {self._path(number, '*').name}; build it before training") from error
@@ -302,6 +318,14 @@ class LatentCache:
         entry, arrays, _ = self._entry(index, variant)
         values = arrays["latents"][entry.latent : entry.latent + int(np.prod(entry.shape))]
         return torch.from_numpy(values.astype(np.float32)).reshape(entry.shape)
+
+    def coverage(self, index: int, variant: int = 0) -> Tensor | None:
+        """Return where a sample's objects are, ``[f, h, w]`` float32 of 0 and 1; None if its record does not say."""
+        entry, arrays, _ = self._entry(index, variant)
+        if entry.coverage is None:
+            return None
+        size = entry.shape[1:]
+        return torch.from_numpy(arrays["coverage"][entry.coverage : entry.coverage + int(np.prod(size))].astype(np.float32)).reshape(size)
 
     def num_captions(self, index: int) -> int:
         """Return how many captions of a sample are encoded: dense ones, then short ones."""

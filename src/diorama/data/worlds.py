@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 
 from diorama.config import to_dict
+from diorama.data.coverage import coverage_record
 from diorama.data.shards import Sample, shard_names, write_shard
 from diorama.errors import DataError, cannot_write
 from diorama.media.tars import shard_name
@@ -47,6 +48,8 @@ class Share:
     height: int
     """Pixels."""
     num_frames: int
+    still: bool = False
+    """Whether to render the first frame alone; captions still tell the whole clip."""
 
 
 _SMALL = ((96, 96), (128, 80), (80, 128), (112, 80), (80, 112))
@@ -100,16 +103,24 @@ def clip_plan(seed: int, index: int, mixture: tuple[Share, ...] = MIXTURE) -> tu
 
 
 def render_sample(seed: int, share: Share, *, split: Split = "train", fps: float = 12.0, device: str = "cpu") -> Sample:
-    """Render one world as a sample whose record holds the scene, captions, cameras and contacts.
+    """Render one world as a sample whose record holds the scene, captions, cameras, contacts and where the bodies are.
+
+    Args:
+        seed: Of the scene.
+        share: Size and length.
+        split: See ``sample_scene``.
+        fps: Frames a second.
+        device: Where to render.
 
     Raises:
         InputError: an argument is out of range.
         MissingExtraError: MuJoCo is not installed.
     """
     from diorama.worlds.captions import caption
-    from diorama.worlds.clip import make_clip
+    from diorama.worlds.clip import make_clip, make_still
 
-    clip = make_clip(seed, split=split, width=share.width, height=share.height, num_frames=share.num_frames, fps=fps, device=device)
+    make = make_still if share.still else make_clip
+    clip = make(seed, split=split, width=share.width, height=share.height, num_frames=share.num_frames, fps=fps, device=device)
     captions = [caption(clip.scene, NUM_CAPTIONS * seed + i) for i in range(NUM_CAPTIONS)]
     record = {
         "seed": seed,
@@ -121,6 +132,7 @@ def render_sample(seed: int, share: Share, *, split: Split = "train", fps: float
             "intrinsics": np.round(clip.cameras.intrinsics.cpu().numpy().astype(float), 6).tolist(),
         },
         "contacts": [list(contact) for contact in clip.contacts],
+        "coverage": coverage_record(clip.instances > 0),
     }
     return Sample(key=f"{seed:09d}", frames=clip.frames.cpu().numpy(), fps=fps, record=record)
 
@@ -189,6 +201,8 @@ def _check_settings(folder: Path, settings: _Settings) -> None:
         theirs = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged; delete the folder, or choose another one") from error
+    # Folders from before there were stills do not say that they have none.
+    theirs["mixture"] = [{"still": False, **share} for share in theirs.get("mixture", [])]
     for name, value in ours.items():
         if theirs.get(name) != value:
             shown = "" if name == "mixture" else f" {theirs.get(name)}, not {value}"

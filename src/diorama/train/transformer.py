@@ -80,6 +80,8 @@ class ClipData:
     """Noise patterns."""
     later_share: float = 0.25
     """Share of clips that begin later than at the first latent frame, as windows of long videos and of rings do."""
+    object_weight: float = 1.0
+    """How much a place that shows an object counts, beside 1 for one of the background; for samples whose record says where objects are."""
 
     def __post_init__(self) -> None:
         if self.max_tokens_per_clip is not None and self.max_tokens_per_clip < 1:
@@ -90,6 +92,8 @@ class ClipData:
             raise ConfigError(f"data.dense_share is {self.dense_share}; it is a share from 0 to 1")
         if not 0 <= self.later_share <= 1:
             raise ConfigError(f"data.later_share is {self.later_share}; it is a share from 0 to 1")
+        if not 0 < self.object_weight < math.inf:
+            raise ConfigError(f"data.object_weight is {self.object_weight}; it must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +158,8 @@ class PackBatch:
     """``[S, M]`` bool."""
     pooled: Tensor
     """``[S, D]``."""
+    weights: Sequence[Tensor | None]
+    """How much each place of a latent counts, ``[T, H, W]`` float32 above 0; None counts all alike."""
 
 
 def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -165,17 +171,18 @@ def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator) 
         generator: Source of the noise.
     """
     device, patch = generator.device, model.config.patch_size
-    noisy, targets = [], []
-    for latent, draw in zip(batch.latents, batch.draws, strict=True):
+    noisy, targets, weights = [], [], []
+    for latent, draw, weight in zip(batch.latents, batch.draws, batch.weights, strict=True):
         data = latent.to(device)
         noise = torch.randn(data.shape, generator=generator, device=device)
         times = draw.times.to(device).repeat_interleave(patch[0])[:, None, None]
         noisy.append(interpolate(data, noise, times))
         targets.append(patchify(velocity_target(data, noise), patch))
+        weights.append(patchify(torch.ones_like(data[:1]) if weight is None else weight[None].to(device), patch).mean(-1))
     clips = model.pack(noisy, [draw.times.to(device) for draw in batch.draws], fps=batch.fps, begins=batch.begins)
     text = model.encode_text(batch.states.to(device), batch.mask.to(device), batch.pooled.to(device))
     counts = torch.cat([torch.full((f,), h * w) for f, h, w in clips.grids])
-    losses = frame_losses(model(clips, text), torch.cat(targets), counts)
+    losses = frame_losses(model(clips, text), torch.cat(targets), counts, torch.cat(weights))
     mask = torch.cat([draw.mask for draw in batch.draws]).to(device)
     loss = (losses * mask).sum() / mask.sum()
     return loss, _figures(losses.detach().cpu(), batch.draws)
@@ -246,21 +253,24 @@ class TransformerTask:
         data, scheduler = self.config.data, self.config.scheduler
         generator = runtime.generator((data.pack.seed * 1_000_003 + index + 1) % 2**63)
         patch = self.transformer.config.patch_size
-        clips: list[tuple[Tensor, FrameTimes, Text, float, bool]] = []
+        clips: list[tuple[Tensor, FrameTimes, Text, float, bool, Tensor | None]] = []
         for draw in self.sampler.draw(index, max_tokens=data.max_tokens_per_clip):
             _, h, w = self.grids[draw.index]
             pattern = sample_frame_times(generator, draw.num_frames, data.mixture, shift_factor=scheduler.shift_for(draw.num_frames * h * w))
             first = _first_frame(generator, pattern, data.later_share)
-            latent = self.cache.latent(draw.index, int(draw.mirrored))[:, first * patch[0] : draw.num_frames * patch[0]]
+            kept = slice(first * patch[0], draw.num_frames * patch[0])
+            latent = self.cache.latent(draw.index, int(draw.mirrored))[:, kept]
+            coverage = None if data.object_weight == 1 else self.cache.coverage(draw.index, int(draw.mirrored))
+            weight = None if coverage is None else 1 + (data.object_weight - 1) * coverage[kept]
             left = slice(draw.num_frames - first)
             caption = self.cache.choose(draw.index, draw.caption, data.dense_share)
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
             text = self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption)
             fps = self.cache.fps(draw.index)
-            clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0))
+            clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0, weight))
         # Clips of equal length must be neighbours to be attended in one call.
         clips.sort(key=lambda clip: (math.prod(clip[0].shape[1:]), clip[0].shape))
-        latents, times, texts, rates, begins = zip(*clips, strict=True)
+        latents, times, texts, rates, begins, weights = zip(*clips, strict=True)
         return PackBatch(
             latents=latents,
             fps=rates,
@@ -269,6 +279,7 @@ class TransformerTask:
             states=nn.utils.rnn.pad_sequence([text.states for text in texts], batch_first=True),
             mask=nn.utils.rnn.pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True),
             pooled=torch.stack([text.pooled for text in texts]),
+            weights=weights,
         )
 
     def work(self, batch: PackBatch) -> Work:

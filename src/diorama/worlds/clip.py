@@ -14,7 +14,7 @@ from diorama.worlds.render import render
 from diorama.worlds.sample import Split, sample_world
 from diorama.worlds.scene import Scene
 
-__all__ = ["WorldClip", "make_clip"]
+__all__ = ["WorldClip", "make_clip", "make_still"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +64,37 @@ def make_clip(
         MissingExtraError: MuJoCo is not installed.
     """
     scene, trajectory = sample_world(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps, num_bodies=num_bodies)
+    return _film(scene, trajectory, num_frames, device)
+
+
+def make_still(
+    seed: int,
+    *,
+    split: Split = "train",
+    width: int = 128,
+    height: int = 128,
+    num_frames: int = 33,
+    fps: float = 12.0,
+    device: torch.device | str = "cpu",
+) -> WorldClip:
+    """Do as ``make_clip`` does, but render the first frame alone: scene, captions and cameras stay those of the whole clip.
+
+    Raises:
+        InputError: an argument is out of range.
+        MissingExtraError: MuJoCo is not installed.
+    """
+    scene, trajectory = sample_world(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps)
+    return _film(scene, trajectory, 1, device)
+
+
+def _film(scene: Scene, trajectory: Trajectory, num_frames: int, device: torch.device | str) -> WorldClip:
     shot = cameras(scene)
-    rendering = render(scene, trajectory, shot, device=device)
+    rendering = render(scene, trajectory, shot, num_frames=num_frames, device=device)
     return WorldClip(
         scene=scene,
         frames=rendering.frames,
-        fps=fps,
-        captions=caption(scene, seed),
+        fps=scene.fps,
+        captions=caption(scene, scene.seed),
         cameras=shot,
         depth=rendering.depth,
         instances=rendering.instances,

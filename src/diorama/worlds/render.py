@@ -40,6 +40,7 @@ def render(
     trajectory: Trajectory,
     cameras: Cameras,
     *,
+    num_frames: int | None = None,
     samples: int = 6,
     device: torch.device | str = "cpu",
     chunk: int | None = None,
@@ -50,22 +51,26 @@ def render(
         scene: Bodies, floor, light and size.
         trajectory: Poses of the bodies.
         cameras: A camera per frame.
+        num_frames: Only so many frames, from the first; all if None.
         samples: Rays for each pixel on an edge; 1 turns anti-aliasing off.
         device: Where to trace; the result comes back to the CPU.
         chunk: Rays traced at once; by default what suits the device's caches and memory.
 
     Raises:
-        InputError: ``samples`` or ``chunk`` is below 1.
+        InputError: ``samples`` or ``chunk`` is below 1, or ``num_frames`` not from 1 to the scene's.
     """
     if samples < 1 or (chunk is not None and chunk < 1):
         raise InputError(f"{samples} samples in chunks of {chunk} rays cannot be traced; allowed is at least 1 of each")
+    num_frames = scene.num_frames if num_frames is None else num_frames
+    if not 1 <= num_frames <= scene.num_frames:
+        raise InputError(f"{num_frames} of {scene.num_frames} frames cannot be rendered; allowed is 1 to {scene.num_frames}")
     device = torch.device(device)
     stage = build_stage(scene, trajectory, cameras, device)
     size = scene.width * scene.height
     # 16k rays keep a dozen planes in a core's second-level cache, and rays of one frame are cheapest; a GPU needs many rays to be busy
     chunk = chunk or (min(size, 16384) if device.type == "cpu" else 1 << 22)
     together = max(1, chunk // size)
-    frames = [torch.arange(f, min(f + together, scene.num_frames), device=device) for f in range(0, scene.num_frames, together)]
+    frames = [torch.arange(f, min(f + together, num_frames), device=device) for f in range(0, num_frames, together)]
     parts = [_group(stage, group, samples, chunk) for group in frames]
     return Rendering(
         frames=torch.cat([p.frames for p in parts]),
