@@ -44,10 +44,9 @@ from diorama.evaluation.seams import (
     color_drift,
     cross_fade,
     mix_residual,
-    path_length,
     spread,
-    walks,
 )
+from diorama.evaluation.walks import path_length, walks
 from diorama.media import Clip, Pixels, resize
 from diorama.pipeline.film import Altered, Film, Framed, Given, Made, assemble
 from diorama.pipeline.generate import decode, encode, generate

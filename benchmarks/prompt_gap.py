@@ -1,10 +1,11 @@
-"""Does the transformer heed the prompt? Loss on rendered clips with their caption, with the camera turned round in it, and with none.
+"""Does the transformer heed the prompt? Loss on rendered worlds with their caption, with a wrong one, and with none.
 
     python benchmarks/prompt_gap.py [--model FOLDER | --transformer FOLDER] [--clips 24]
 
 Each clip is noised to a few flow times, with and without its first frame given. A model that knows which way the camera is
-to move loses by the wrong word; one that reads the motion off the noisy clip, or guesses, does not notice it. The table is
-the loss with the right caption and how much the other two add to it. Worlds are those of the evaluation, never trained on.
+to move loses by the wrong word; one that reads the motion off the noisy clip, or guesses, does not notice it. The second
+table asks the same of stills: do other shapes, or other colours, in the caption cost anything? The tables are the loss with
+the right caption and how much the others add to it. Worlds are drawn as those of the evaluation are, never trained on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +32,9 @@ from diorama.pipeline import Models
 from diorama.runtime import prepare_cpu
 from diorama.transformer import Transformer
 from diorama.worlds.captions import caption
-from diorama.worlds.clip import make_clip
+from diorama.worlds.clip import WorldClip, make_clip, make_still
 from diorama.worlds.sample import sample_scene
-from diorama.worlds.scene import CameraMove, Scene
+from diorama.worlds.scene import CAMERA_MOVES, COLORS, SHAPES, CameraMove, Scene
 
 OPPOSITE: dict[CameraMove, CameraMove] = {
     "pan_left": "pan_right",
@@ -45,6 +46,7 @@ OPPOSITE: dict[CameraMove, CameraMove] = {
 OPPOSITE |= {there: here for here, there in OPPOSITE.items()}
 GROUPS = {"left, right": ("pan", "orbit"), "up, down": ("tilt", "crane"), "in, out": ("dolly",)}
 TIMES = (0.8, 0.9, 0.97)
+STILL_TIMES = (0.6, 0.8, 0.9, 0.97)
 FIRST_SCENE = FIRST_SEED + 500_000
 
 
@@ -53,12 +55,29 @@ def scenes(kinds: Sequence[str], count: int, size: int) -> list[Scene]:
     return list(itertools.islice((scene for scene in drawn if scene.camera.move.split("_")[0] in kinds), count))
 
 
-def film(scene: Scene) -> Tensor:
-    return to_tensor(Clip(make_clip(scene.seed, width=scene.width, height=scene.height).frames.numpy(), scene.fps))
+def latent(models: Models, scene: Scene, make: Callable[..., WorldClip] = make_clip) -> Tensor:
+    with torch.inference_mode():
+        frames = make(scene.seed, width=scene.width, height=scene.height).frames.numpy()
+        return models.autoencoder.encode(to_tensor(Clip(frames, scene.fps)))[0].float()
 
 
 def turned(scene: Scene) -> Scene:
     return replace(scene, camera=replace(scene.camera, move=OPPOSITE[scene.camera.move]))
+
+
+def reshaped(scene: Scene) -> Scene:
+    bodies = (replace(body, shape=SHAPES[(SHAPES.index(body.shape) + 1 + (scene.seed + i) % 4) % 5]) for i, body in enumerate(scene.bodies))
+    return replace(scene, bodies=tuple(bodies))
+
+
+def repainted(scene: Scene) -> Scene:
+    unused = [color for color in COLORS if color not in {body.color for body in scene.bodies}]
+    bodies = (replace(body, color=unused[(scene.seed + i) % len(unused)]) for i, body in enumerate(scene.bodies))
+    return replace(scene, bodies=tuple(bodies))
+
+
+def dense(worlds: Sequence[Scene]) -> list[str]:
+    return [caption(scene, scene.seed).dense for scene in worlds]
 
 
 @torch.inference_mode()
@@ -86,22 +105,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=None, help="model folder; the packaged one if left out")
     parser.add_argument("--transformer", type=Path, default=None, help="a transformer alone, with the other parts of the model")
-    parser.add_argument("--clips", type=int, default=24, help="of each kind of camera move")
+    parser.add_argument("--clips", type=int, default=24, help="of each kind of camera move; stills are four times as many")
     parser.add_argument("--size", type=int, default=96, help="pixels of a side")
     options = parser.parse_args()
     prepare_cpu()
     models = Pipeline.load(options.model).models
     if options.transformer is not None:
         models = replace(models, transformer=Transformer.load(options.transformer).eval())
+    cameras(models, options.clips, options.size)
+    stills(models, 4 * options.clips, options.size)
+
+
+def cameras(models: Models, count: int, size: int) -> None:
+    """Print how much the camera turned round costs."""
     print("| camera | first frame | t | loss | turned round | no prompt |\n|---|---|---|---|---|---|")
     for name, kinds in GROUPS.items():
-        worlds = scenes(kinds, options.clips, options.size)
-        with torch.inference_mode():
-            latents = [models.autoencoder.encode(film(scene))[0].float() for scene in worlds]
-        right, wrong = ([caption(scene, scene.seed).dense for scene in group] for group in (worlds, [turned(scene) for scene in worlds]))
+        worlds = scenes(kinds, count, size)
+        latents = [latent(models, scene) for scene in worlds]
+        right, wrong = dense(worlds), dense([turned(scene) for scene in worlds])
         for given, t in itertools.product((False, True), TIMES):
-            own, other, none = (loss(models, latents, prompts, t, given) for prompts in (right, wrong, [""] * len(right)))
+            own, other, none = (loss(models, latents, prompts, t, given) for prompts in (right, wrong, [""] * count))
             print(f"| {name} | {'given' if given else 'noisy'} | {t} | {own:.4f} | {other - own:+.4f} | {none - own:+.4f} |", flush=True)
+
+
+def stills(models: Models, count: int, size: int) -> None:
+    """Print how much other shapes and other colours cost in first frames."""
+    print("\n| stills | loss | other shapes | other colours | no prompt |\n|---|---|---|---|---|")
+    worlds = scenes([move.split("_")[0] for move in CAMERA_MOVES], count, size)
+    latents = [latent(models, scene, make_still) for scene in worlds]
+    wrong = (dense([reshaped(scene) for scene in worlds]), dense([repainted(scene) for scene in worlds]), [""] * count)
+    for t in STILL_TIMES:
+        own = loss(models, latents, dense(worlds), t, False)
+        added = (f"{loss(models, latents, prompts, t, False) - own:+.4f}" for prompts in wrong)
+        print(f"| t = {t} | {own:.4f} | {' | '.join(added)} |", flush=True)
 
 
 if __name__ == "__main__":
