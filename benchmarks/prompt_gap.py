@@ -16,7 +16,7 @@ os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +32,8 @@ from diorama.pipeline import Models
 from diorama.runtime import prepare_cpu
 from diorama.transformer import Transformer
 from diorama.worlds.captions import caption
-from diorama.worlds.clip import WorldClip, make_clip, make_still
-from diorama.worlds.sample import sample_scene
+from diorama.worlds.clip import film
+from diorama.worlds.sample import sample_scene, sample_world
 from diorama.worlds.scene import CAMERA_MOVES, COLORS, SHAPES, CameraMove, Scene
 
 OPPOSITE: dict[CameraMove, CameraMove] = {
@@ -55,9 +55,10 @@ def scenes(kinds: Sequence[str], count: int, size: int) -> list[Scene]:
     return list(itertools.islice((scene for scene in drawn if scene.camera.move.split("_")[0] in kinds), count))
 
 
-def latent(models: Models, scene: Scene, make: Callable[..., WorldClip] = make_clip) -> Tensor:
+def latent(models: Models, scene: Scene, num_frames: int | None = None) -> Tensor:
     with torch.inference_mode():
-        frames = make(scene.seed, width=scene.width, height=scene.height).frames.numpy()
+        drawn = sample_world(scene.seed, width=scene.width, height=scene.height)
+        frames = film(*drawn, num_frames=num_frames).frames.numpy()
         return models.autoencoder.encode(to_tensor(Clip(frames, scene.fps)))[0].float()
 
 
@@ -132,7 +133,7 @@ def stills(models: Models, count: int, size: int) -> None:
     """Print how much other shapes and other colours cost in first frames."""
     print("\n| stills | loss | other shapes | other colours | no prompt |\n|---|---|---|---|---|")
     worlds = scenes([move.split("_")[0] for move in CAMERA_MOVES], count, size)
-    latents = [latent(models, scene, make_still) for scene in worlds]
+    latents = [latent(models, scene, 1) for scene in worlds]
     wrong = (dense([reshaped(scene) for scene in worlds]), dense([repainted(scene) for scene in worlds]), [""] * count)
     for t in STILL_TIMES:
         own = loss(models, latents, dense(worlds), t, False)

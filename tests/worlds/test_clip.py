@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diorama.worlds.clip import make_clip, make_still
+from diorama.worlds.clip import film, make_clip
+from diorama.worlds.sample import sample_world
 
 
 @pytest.mark.parametrize(("width", "height"), [(48, 48), (64, 32), (32, 64)])
@@ -34,7 +35,8 @@ def test_clips_change_with_time() -> None:
 
 
 def test_a_still_is_the_first_frame_of_the_clip() -> None:
-    clip, still = (make(3, width=48, height=32, num_frames=17) for make in (make_clip, make_still))
+    drawn = sample_world(3, width=48, height=32, num_frames=17)
+    clip, still = film(*drawn), film(*drawn, num_frames=1)
     assert still.frames.shape == (1, 32, 48, 3)
     assert torch.equal(still.instances, clip.instances[:1])
     assert still.scene == clip.scene

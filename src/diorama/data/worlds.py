@@ -117,10 +117,11 @@ def render_sample(seed: int, share: Share, *, split: Split = "train", fps: float
         MissingExtraError: MuJoCo is not installed.
     """
     from diorama.worlds.captions import caption
-    from diorama.worlds.clip import make_clip, make_still
+    from diorama.worlds.clip import film
+    from diorama.worlds.sample import sample_world
 
-    make = make_still if share.still else make_clip
-    clip = make(seed, split=split, width=share.width, height=share.height, num_frames=share.num_frames, fps=fps, device=device)
+    drawn = sample_world(seed, split=split, width=share.width, height=share.height, num_frames=share.num_frames, fps=fps)
+    clip = film(*drawn, num_frames=1 if share.still else None, device=device)
     captions = [caption(clip.scene, NUM_CAPTIONS * seed + i) for i in range(NUM_CAPTIONS)]
     record = {
         "seed": seed,

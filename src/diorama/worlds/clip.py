@@ -14,7 +14,7 @@ from diorama.worlds.render import render
 from diorama.worlds.sample import Split, sample_world
 from diorama.worlds.scene import Scene
 
-__all__ = ["WorldClip", "make_clip", "make_still"]
+__all__ = ["WorldClip", "film", "make_clip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,30 +64,21 @@ def make_clip(
         MissingExtraError: MuJoCo is not installed.
     """
     scene, trajectory = sample_world(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps, num_bodies=num_bodies)
-    return _film(scene, trajectory, num_frames, device)
+    return film(scene, trajectory, device=device)
 
 
-def make_still(
-    seed: int,
-    *,
-    split: Split = "train",
-    width: int = 128,
-    height: int = 128,
-    num_frames: int = 33,
-    fps: float = 12.0,
-    device: torch.device | str = "cpu",
-) -> WorldClip:
-    """Do as ``make_clip`` does, but render the first frame alone: scene, captions and cameras stay those of the whole clip.
+def film(scene: Scene, trajectory: Trajectory, *, num_frames: int | None = None, device: torch.device | str = "cpu") -> WorldClip:
+    """Render and caption a simulated scene.
+
+    Args:
+        scene: What to film.
+        trajectory: Poses of its bodies.
+        num_frames: Render only so many frames, from the first, 1 for a still; captions, cameras and contacts stay those of the whole.
+        device: Where to render.
 
     Raises:
-        InputError: an argument is out of range.
-        MissingExtraError: MuJoCo is not installed.
+        InputError: ``num_frames`` is not from 1 to the scene's.
     """
-    scene, trajectory = sample_world(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps)
-    return _film(scene, trajectory, 1, device)
-
-
-def _film(scene: Scene, trajectory: Trajectory, num_frames: int, device: torch.device | str) -> WorldClip:
     shot = cameras(scene)
     rendering = render(scene, trajectory, shot, num_frames=num_frames, device=device)
     return WorldClip(
