@@ -23,3 +23,9 @@ def test_render_fills_a_folder_and_goes_on(tmp_path: Path, capsys: pytest.Captur
         main(["worlds", "render", "--count", count, "--out", str(tmp_path / "w"), "--workers", "0"])
     assert len(ShardSet(tmp_path / "w")) == 2
     assert "2 clips" in capsys.readouterr().out
+
+
+def test_stills_are_pictures(tmp_path: Path) -> None:
+    main(["worlds", "render", "--count", "2", "--stills", "--out", str(tmp_path / "w"), "--workers", "0"])
+    stills = ShardSet(tmp_path / "w")
+    assert [(stills.info(i).kind, stills.info(i).num_frames) for i in range(2)] == [("png", 1)] * 2
