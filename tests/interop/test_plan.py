@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from dataclasses import replace
@@ -15,7 +16,7 @@ from diorama.autoencoder.config import AutoencoderConfig
 from diorama.autoencoder.model import Autoencoder
 from diorama.errors import CheckpointError, InputError, TooLargeError
 from diorama.interop.catalogue import T5Sizes
-from diorama.interop.plan import USABLE, Blueprint, Work, check_fits, coded_region, fitting, footprint, read_blueprint
+from diorama.interop.plan import USABLE, Blueprint, Work, check_fits, coded_region, fitting, footprint, grid_of, read_blueprint
 from diorama.interop.settings import Settings
 from diorama.pipeline.load import model_folder
 from diorama.transformer import Transformer, TransformerConfig
@@ -93,6 +94,14 @@ def test_more_frames_take_more_and_a_window_bounds_them() -> None:
     bounded = footprint(MODEL, replace(WORK, num_frames=33, window=5), Settings())
     assert bounded.stages["denoise"] == one.stages["denoise"]
     assert footprint(MODEL, replace(WORK, guided=False), Settings()).stages["denoise"] < one.stages["denoise"]
+
+
+def test_what_is_kept_for_the_next_step_takes_memory_for_each_expert() -> None:
+    plain, kept = (footprint(MODEL, replace(WORK, cached=cached), Settings()).stages["denoise"] for cached in (False, True))
+    tokens = math.prod(grid_of(MODEL, WORK))
+    assert kept - plain == 2 * 2 * tokens * MODEL.transformer.hidden_size * 2  # two tensors of two clips in bf16
+    two = [footprint(replace(MODEL, experts=2), replace(WORK, cached=cached), Settings()).stages["denoise"] for cached in (False, True)]
+    assert two[1] - two[0] == 2 * (kept - plain)
 
 
 def test_pictures_are_encoded_where_the_transformer_takes_them() -> None:

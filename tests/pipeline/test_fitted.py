@@ -77,8 +77,8 @@ def test_a_tile_off_the_grid_is_refused_before_sampling(folder: Path) -> None:
 def test_what_is_typed_is_what_is_planned(folder: Path) -> None:
     blueprint = read_blueprint(folder)
     assert typed_work(blueprint, {}, {}) == Work(width=128, height=128, num_frames=33)
-    typed = {"size": (64, 48), "seconds": 1.0, "guidance_scale": 1.0, "window": 4, "fit": "crop"}
-    assert typed_work(blueprint, typed, {"fps": 8.0}) == Work(width=64, height=48, num_frames=9, guided=False, window=4)
+    typed = {"size": (64, 48), "seconds": 1.0, "guidance_scale": 1.0, "window": 4, "fit": "crop", "cache_threshold": 0.1}
+    assert typed_work(blueprint, typed, {"fps": 8.0}) == Work(width=64, height=48, num_frames=9, guided=False, window=4, cached=True)
     with pytest.raises(InputError, match="off the grid"):
         typed_work(blueprint, {"size": (60, 48)}, {})
 

@@ -60,6 +60,8 @@ class Plan:
     """Solver steps, for the operations in all."""
     guidance: Annotated[float | None, tyro.conf.arg(metavar="N")] = None
     """1 is off and takes half."""
+    cache_threshold: Annotated[float | None, tyro.conf.arg(metavar="N")] = None
+    """Above 0, what the blocks added is kept for the next step."""
     card: Annotated[str | None, tyro.conf.arg(metavar="8GB")] = None
     """Memory of the card; this machine's if left out, and a CPU where it has none. `cpu` plans for a CPU."""
     host: Annotated[str | None, tyro.conf.arg(metavar="32GB")] = None
@@ -167,6 +169,7 @@ def _typed(options: Plan) -> dict[str, object]:
         "fps": options.fps,
         "steps": options.steps,
         "guidance_scale": options.guidance,
+        "cache_threshold": options.cache_threshold,
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -174,13 +177,21 @@ def _typed(options: Plan) -> dict[str, object]:
 def _heading(blueprint: Blueprint, work: Work, steps: int) -> str:
     from diorama.interop.plan import num_flops
 
-    parts = ", ".join(f"{part} {size / 1e9:.2f} GB" for part, size in blueprint.disk.items())
-    operations = num_flops(blueprint, work) * steps
+    parts = ", ".join(f"{part} {_amount(size, 'B')}" for part, size in blueprint.disk.items())
+    operations = num_flops(blueprint, work)
     return (
         f"{blueprint.name}: {work.width}x{work.height}, {work.num_frames} frames, {steps} steps\n"
-        f"disk {sum(blueprint.disk.values()) / 1e9:.2f} GB ({parts})\n"
-        f"denoising {operations / 1e15:.2f} PFLOP in all, {operations / steps / 1e12:.2f} TFLOP a step"
+        f"disk {_amount(sum(blueprint.disk.values()), 'B')} ({parts})\n"
+        f"denoising {_amount(operations * steps, 'FLOP')} in all, {_amount(operations, 'FLOP')} a step"
     )
+
+
+def _amount(value: float, unit: str) -> str:
+    """Return a number of bytes or operations with its prefix, such as ``57.15 GB``."""
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if value >= size:
+            return f"{value / size:.2f} {prefix}{unit}"
+    return f"{value:.0f} {unit}"
 
 
 def _row(settings: Settings, taken: Footprint, fits: bool) -> str:

@@ -51,6 +51,8 @@ USABLE = 0.92
 """Share of a card that tensors can have; the rest is the driver's, and lost between blocks."""
 AHEAD_LAYERS = 8
 """Linear layers, of the largest kind, that block offload has on the card at once."""
+RESIDUALS = 2
+"""Token-wide tensors that residual caching keeps: what the first block added, and what the others did."""
 TEXT_TOKENS = 192
 """Tokens of a long prompt."""
 ENCODE_FRAMES = 16
@@ -181,6 +183,8 @@ class Work:
     """Whether the model is evaluated with and without the prompt."""
     window: int | None = None
     """Latent frames that the model sees at once; None for all."""
+    cached: bool = False
+    """Whether what the blocks added is kept for the next step, by each expert."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +287,9 @@ def _stages(blueprint: Blueprint, work: Work, settings: Settings, how: tuple[tor
     dtype, device = how
     grid, coder = grid_of(blueprint, work), blueprint.autoencoder
     denoise = _denoising(blueprint.transformer, grid, 1 + work.guided, dtype, device)
+    if work.cached:
+        tokens = (1 + work.guided) * math.prod(grid)
+        denoise += RESIDUALS * blueprint.experts * tokens * blueprint.transformer.hidden_size * dtype.itemsize
     side = settings.tile
     region = coded_region((work.height // coder.stride.space, work.width // coder.stride.space), coder, side)
     stages = {"denoise": denoise, "decode": _decoding(coder, region, dtype)}

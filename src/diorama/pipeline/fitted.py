@@ -102,7 +102,14 @@ def typed_work(blueprint: Blueprint, typed: Mapping[str, Any], defaults: Mapping
     stride, patch = blueprint.autoencoder.stride, blueprint.transformer.patch_size
     whole = dataclasses.replace(stride, time=stride.time * patch[0], space=stride.space * patch[1])
     request = make_request("", {name: value for name, value in typed.items() if name in Options.__annotations__}, whole, defaults)
-    return Work(width=request.width, height=request.height, num_frames=request.num_frames, guided=request.guided, window=request.window)
+    return Work(
+        width=request.width,
+        height=request.height,
+        num_frames=request.num_frames,
+        guided=request.guided,
+        window=request.window,
+        cached=request.cache_threshold > 0,
+    )
 
 
 def check_typed(source: str | Path, typed: Mapping[str, Any], settings: Settings, device: str) -> None:
