@@ -40,7 +40,8 @@ def test_plan_says_what_a_request_takes_and_what_fits(capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert shown.startswith("Wan-AI/Wan2.1-T2V-1.3B-Diffusers: 128x96, 5 frames, 50 steps")
     assert "disk 28.9" in shown
-    assert "PFLOP in all" in shown
+    assert " GB (transformer" in shown
+    assert "TFLOP in all" in shown
     lines = shown.splitlines()
     plain = next(line for line in lines if line.startswith("(none)"))
     assert plain.endswith("does not fit"), "the text encoder alone has 11 GB"
@@ -58,6 +59,8 @@ def test_plan_of_the_packaged_model(capsys: pytest.CaptureFixture[str]) -> None:
     run(["plan", "--card", "cpu", "--host", "4GB", "--size", "128x64"])
     shown = capsys.readouterr().out
     assert f"{model_folder(None)}: 128x64, 33 frames, 24 steps" in shown
+    assert " MB (transformer" in shown
+    assert "GFLOP a step" in shown
     assert "fits a CPU with 4.0 GiB of host memory with: no settings" in shown
 
 
