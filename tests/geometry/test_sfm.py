@@ -168,7 +168,9 @@ def test_the_time_limit_kills_and_says_so(tmp_path: Path) -> None:
 
 
 PARENT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job that a shell runs in the background ignores it
 import numpy as np
 from diorama.geometry.matches import Features
 from diorama.geometry.sfm import reconstruct
