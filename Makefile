@@ -1,6 +1,6 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Each sets up what it needs in .venv.
 PYTHON ?= python3
-PROMPT ?= a red ball bounces past a blue cube, the camera orbits left
+PROMPT ?= a blue cube slides to the right on a wooden floor at sunset, the camera orbits left
 export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: demo test check clean
