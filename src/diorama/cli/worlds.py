@@ -49,7 +49,7 @@ class Render:
     sizes: Literal["all", "small"] = "all"
     """all mixes areas of about 96 x 96 and 128 x 128 pixels in five aspect ratios each; small has the former only."""
     stills: bool = False
-    """Render the first frame of each clip alone, ten times as fast; captions still tell the whole clip."""
+    """Render the first frame of each clip alone, three times as fast; captions still tell the whole clip."""
     workers: int | None = None
     """Processes; one per core if left out."""
 

@@ -200,10 +200,10 @@ def _check_settings(folder: Path, settings: _Settings) -> None:
         return
     try:
         theirs = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        # Folders from before there were stills do not say that they have none.
+        theirs["mixture"] = [{"still": False, **share} for share in theirs.get("mixture", [])]
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged; delete the folder, or choose another one") from error
-    # Folders from before there were stills do not say that they have none.
-    theirs["mixture"] = [{"still": False, **share} for share in theirs.get("mixture", [])]
     for name, value in ours.items():
         if theirs.get(name) != value:
             shown = "" if name == "mixture" else f" {theirs.get(name)}, not {value}"
