@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from diorama.data.coverage import coverage_record, latent_coverage
+from diorama.data.coverage import KINDS, coverage_record, latent_coverage, latent_kinds
 from diorama.errors import DataError
 
 
@@ -42,6 +42,40 @@ def test_other_grids_are_reached(grid: tuple[int, int]) -> None:
 
 def test_a_record_may_not_say() -> None:
     assert latent_coverage({"captions": {}}, (1, 2, 3)) is None
+
+
+def test_each_cell_is_told_by_the_body_that_fills_most_of_it() -> None:
+    instances = torch.zeros(5, 32, 48, dtype=torch.uint8)
+    instances[:, :16, :6] = 2  # less of the first cell than the other body
+    instances[:, :16, 6:16] = 1
+    instances[3, 16:, 16:32] = 2  # in one of the frames of the second latent frame
+    record = json.loads(json.dumps({"coverage": coverage_record(instances), "scene": {"bodies": [
+        {"shape": "cone", "color": "green", "motion": "rest"}, {"shape": "sphere", "color": "red", "motion": "bounce"},
+    ]}}))  # fmt: skip
+    found = latent_kinds(record, (2, 2, 3))
+    assert found is not None
+    first, second = ([1 + values.index(body[name]) for name, values in KINDS.items()] for body in record["scene"]["bodies"])
+    assert found[:, 0, 0, 0].tolist() == first
+    assert found[:, 1, 1, 1].tolist() == second
+    assert int((found[0] > 0).sum()) == 3
+    coverage = latent_coverage(record, (2, 2, 3))
+    assert coverage is not None
+    assert torch.equal(coverage > 0, found[0] > 0)
+
+
+def test_kinds_need_bodies_and_a_scene_that_fit() -> None:
+    coverage, bodies = coverage_record(objects()), [{"shape": "cone", "color": "green", "motion": "rest"}]
+    assert latent_kinds({"coverage": coverage}, (2, 2, 3)) is None
+    before = {name: value for name, value in coverage.items() if name != "body"}
+    assert latent_kinds({"coverage": before, "scene": {"bodies": bodies}}, (2, 2, 3)) is None  # rendered before there were numbers
+    for wrong in ([], [{"shape": "cube", "color": "green", "motion": "rest"}], [{}]):
+        with pytest.raises(DataError, match="coverage is damaged"):
+            latent_kinds({"coverage": coverage, "scene": {"bodies": wrong}}, (2, 2, 3))
+
+
+def test_an_empty_scene_covers_nothing() -> None:
+    record = coverage_record(torch.zeros(1, 16, 32, dtype=torch.uint8))
+    assert record == {"cell": 16, "percent": [[[0, 0]]], "body": [[[0, 0]]]}
 
 
 @pytest.mark.parametrize("percent", [None, [[1, 2], [3]], [1, 2, 3]])

@@ -14,6 +14,7 @@ from diorama.data import CacheConfig, Encoders, LatentCache, Sample, ShardSet, w
 from diorama.data.latents import first_captions
 from diorama.errors import DataError
 from diorama.media import Clip, to_tensor
+from diorama.worlds import scene as worlds
 
 SHAPES = [(5, 32, 48), (5, 48, 32), (5, 32, 48), (1, 32, 32), (5, 32, 48)]
 
@@ -79,7 +80,9 @@ def test_where_objects_are_comes_back_mirrored_too(tmp_path: Path) -> None:
     percent = np.zeros((5, 2, 3), int)
     percent[3, 1, 0] = 20
     captions = {"dense": ["a ball"], "short": []}
-    records = [{"captions": captions}, {"captions": captions, "coverage": {"cell": 16, "percent": percent.tolist()}}]
+    scene = {"bodies": [{"shape": "cone", "color": "green", "motion": "rest"}]}
+    table = {"cell": 16, "percent": percent.tolist(), "body": (percent > 0).astype(int).tolist()}
+    records = [{"captions": captions}, {"captions": captions, "scene": scene, "coverage": table}]
     write_shard(tmp_path / "s", 0, [Sample(key=f"k{i}", frames=frames, fps=12.0, record=record) for i, record in enumerate(records)])
     cache = LatentCache(tmp_path / "c", ShardSet(tmp_path / "s"), "one")
     cache.build(Counting().encoders())
@@ -89,6 +92,12 @@ def test_where_objects_are_comes_back_mirrored_too(tmp_path: Path) -> None:
     assert mirrored is not None
     assert plain.nonzero().tolist() == [[1, 1, 0]]
     assert mirrored.nonzero().tolist() == [[1, 1, 2]]
+    assert cache.kinds(0) is None
+    for variant, where in enumerate((plain, mirrored)):
+        kinds = cache.kinds(1, variant)
+        assert kinds is not None
+        assert torch.equal(kinds > 0, (where > 0).expand(kinds.shape))
+        assert kinds[0].max() == 1 + worlds.SHAPES.index("cone")
     shorter = LatentCache(tmp_path / "c", ShardSet(tmp_path / "s"), "one", CacheConfig(num_frames=1))
     shorter.build(Counting().encoders())
     assert shorter.coverage(1) is None  # the record speaks of other frames than the latent holds

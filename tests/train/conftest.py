@@ -30,9 +30,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = []
     for i, (frames, height, width) in enumerate(SIZES):
         pixels = np.broadcast_to(rng.integers(0, 255, (1, height, width, 3), dtype=np.uint8), (frames, height, width, 3))
-        objects = torch.zeros(frames, height, width, dtype=torch.bool)
-        objects[:, 16:, :16] = True
-        record = {"captions": {"dense": [f"a red ball moves left {i}"], "short": ["red ball"]}, "coverage": coverage_record(objects)}
+        instances = torch.zeros(frames, height, width, dtype=torch.uint8)
+        instances[:, 16:, :16] = 1
+        record = {
+            "captions": {"dense": [f"a red ball moves left {i}"], "short": ["red ball"]},
+            "coverage": coverage_record(instances),
+            "scene": {"bodies": [{"shape": "sphere", "color": "red", "motion": "roll"}]},
+        }
         samples.append(Sample(key=f"clip{i}", frames=np.ascontiguousarray(pixels), fps=12.0, record=record))
     write_shard(folder / "shards", 0, samples)
     torch.manual_seed(0)

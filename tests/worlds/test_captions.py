@@ -45,6 +45,12 @@ def says(text: str, phrases: tuple[str, ...]) -> bool:
     return re.search(rf"\b({'|'.join(map(re.escape, phrases))})\b", text.lower()) is not None
 
 
+def says_inflected(text: str, phrase: str) -> bool:
+    """Tell whether a text holds "the camera goes up", or "the camera going up"."""
+    article, subject, verb, *rest = phrase.split()
+    return re.search(" ".join([article, subject, rf"{verb[:2]}\w+", *rest]), text.lower()) is not None
+
+
 def test_every_body_is_named_in_both_captions(draw_scene: DrawScene) -> None:
     for seed in range(150):
         scene = draw_scene(seed)
@@ -64,8 +70,8 @@ def test_the_dense_caption_names_floor_light_motion_and_camera(draw_scene: DrawS
             assert body.motion in ("rest", "pass_behind") or says(text, SYNONYMS["motion"][body.motion]), text
             assert body.motion != "pass_behind" or says(text, ("behind", "in back of")), text
         if scene.camera.move != "static":
-            verbs = tuple(phrase.split()[-1] for phrase in (*SYNONYMS["camera"][scene.camera.move], *SYNONYMS["shot"][scene.camera.move]))
-            assert says(text, verbs) or says(text, ("rising", "lowering", "shot")), text
+            move = scene.camera.move
+            assert says(text, SYNONYMS["shot"][move]) or any(says_inflected(text, phrase) for phrase in SYNONYMS["camera"][move]), text
 
 
 def test_partners_are_named_with_directions(draw_scene: DrawScene) -> None:

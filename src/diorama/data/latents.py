@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diorama.data.coverage import latent_coverage
+from diorama.data.coverage import KINDS, latent_coverage, latent_kinds
 from diorama.data.fit import Shape, fit, fitted
 from diorama.data.shards import ShardSet
 from diorama.errors import DataError, cannot_write
@@ -29,7 +30,8 @@ from diorama.media import Clip, to_tensor
 
 __all__ = ["CacheConfig", "Encoders", "LatentCache", "Text", "first_captions"]
 
-_ARRAYS = ("latents", "states", "pooled", "coverage")
+_ARRAYS = ("latents", "states", "pooled", "coverage", "kinds")
+_OPTIONAL = ("coverage", "kinds")
 
 
 def first_captions(record: Mapping[str, Any], count: int) -> list[str]:
@@ -113,6 +115,8 @@ class _Entry:
     """Rate of the latent's clip; None is the sample's own."""
     coverage: int | None
     """Offset of where the objects are, None if the record does not say."""
+    kinds: int | None
+    """Offset of what each place shows, None if the record does not say."""
 
 
 class LatentCache:
@@ -178,13 +182,13 @@ class LatentCache:
     def _build_part(self, number: int, latents: Mapping[int, list[Tensor]], encoders: Encoders) -> None:
         members = self._members[number]
         texts: list[list[list[str]]] = []
-        num_dense, coverages = [], list[Tensor | None]()
+        num_dense, objects = [], list[tuple[Tensor | None, Tensor | None]]()
         for index in members:
             record = self.shards.record(index)
             plain = first_captions(record, self.config.captions)
             num_dense.append(min(self.config.captions, len(record["captions"].get("dense", ()))))
             texts.append([plain, [encoders.mirror(text) for text in plain]][: self.num_variants])
-            coverages.append(self._coverage(index, record, latents[index][0]))
+            objects.append(self._objects(index, record, latents[index][0]))
         encoded = _encode_texts([text for clip in texts for variant in clip for text in variant], encoders.text)
         flat: dict[str, list[NDArray[np.float16]]] = {name: [] for name in _ARRAYS}
         size = dict.fromkeys(_ARRAYS, 0)
@@ -196,27 +200,27 @@ class LatentCache:
             return size[name] - array.size
 
         entries: list[list[dict[str, Any]]] = []
-        for index, clip, dense, coverage in zip(members, texts, num_dense, coverages, strict=True):
+        for index, clip, dense, told in zip(members, texts, num_dense, objects, strict=True):
             variants = []
             for variant, captions in enumerate(clip):
                 latent = latents[index][variant]
                 c, f, h, w = latent.shape
                 offsets = [put("states", encoded[text].states) for text in captions]
                 pooled = [put("pooled", encoded[text].pooled) for text in captions]
-                where = None if coverage is None else put("coverage", coverage.flip(-1) if variant else coverage)
-                entry = _Entry(put("latents", latent), (c, f, h, w), (*offsets, size["states"]), pooled[0], dense, self._shape(index).fps, where)
+                where = [None if x is None else put(name, x.flip(-1) if variant else x) for name, x in zip(_OPTIONAL, told, strict=True)]
+                entry = _Entry(put("latents", latent), (c, f, h, w), (*offsets, size["states"]), pooled[0], dense, self._shape(index).fps, *where)
                 variants.append(asdict(entry))
             entries.append(variants)
         width = next(iter(encoded.values())).pooled.shape[-1]
         self._write_part(number, flat, {"width": width, "entries": entries})
 
-    def _coverage(self, index: int, record: Mapping[str, Any], latent: Tensor) -> Tensor | None:
-        """Return where the objects are, None if the record does not say or speaks of more frames than the latent holds."""
+    def _objects(self, index: int, record: Mapping[str, Any], latent: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return where the objects are and what they are; None if the record does not say or speaks of more frames than the latent holds."""
         info, shape = self.shards.info(index), self._shape(index)
         if shape != Shape(num_frames=info.num_frames, height=info.height, width=info.width, fps=shape.fps):
-            return None
+            return None, None
         f, h, w = latent.shape[1:]
-        return latent_coverage(record, (f, h, w))
+        return latent_coverage(record, (f, h, w)), latent_kinds(record, (f, h, w))
 
     def _encode_videos(self, members: Sequence[int], encode: Callable[[Tensor], Tensor]) -> dict[int, list[Tensor]]:
         shapes: dict[tuple[int, int, int], list[int]] = defaultdict(list)
@@ -276,13 +280,14 @@ class LatentCache:
                             entry.get("dense", len(entry["states"]) // 2),
                             entry.get("fps"),
                             entry.get("coverage"),
+                            entry.get("kinds"),
                         )
                         for entry in variants
                     ]
                     for variants in index["entries"]
                 ]
-                has_coverage = any(entry.coverage is not None for variants in entries for entry in variants)
-                names = _ARRAYS if has_coverage else _ARRAYS[:-1]
+                told = {name for variants in entries for entry in variants for name in _OPTIONAL if getattr(entry, name) is not None}
+                names = [name for name in _ARRAYS if name in told or name not in _OPTIONAL]
                 arrays = {name: np.load(self._path(number, f"{name}.npy"), mmap_mode="r") for name in names}
                 self._parts[number] = entries, arrays, int(index["width"])
             except FileNotFoundError as error:
@@ -316,16 +321,17 @@ class LatentCache:
     def latent(self, index: int, variant: int = 0) -> Tensor:
         """Return a latent ``[C, f, h, w]`` float32; variant 1 is the clip seen in a mirror."""
         entry, arrays, _ = self._entry(index, variant)
-        values = arrays["latents"][entry.latent : entry.latent + int(np.prod(entry.shape))]
-        return torch.from_numpy(values.astype(np.float32)).reshape(entry.shape)
+        return _table(arrays["latents"], entry.latent, entry.shape)
 
     def coverage(self, index: int, variant: int = 0) -> Tensor | None:
         """Return where a sample's objects are, ``[f, h, w]`` float32 of 0 and 1; None if its record does not say."""
         entry, arrays, _ = self._entry(index, variant)
-        if entry.coverage is None:
-            return None
-        size = entry.shape[1:]
-        return torch.from_numpy(arrays["coverage"][entry.coverage : entry.coverage + int(np.prod(size))].astype(np.float32)).reshape(size)
+        return None if entry.coverage is None else _table(arrays["coverage"], entry.coverage, entry.shape[1:])
+
+    def kinds(self, index: int, variant: int = 0) -> Tensor | None:
+        """Return what each place of a sample shows, ``[len(KINDS), f, h, w]`` int64, see `latent_kinds`; None if its record does not say."""
+        entry, arrays, _ = self._entry(index, variant)
+        return None if entry.kinds is None else _table(arrays["kinds"], entry.kinds, (len(KINDS), *entry.shape[1:])).long()
 
     def num_captions(self, index: int) -> int:
         """Return how many captions of a sample are encoded: dense ones, then short ones."""
@@ -352,6 +358,11 @@ class LatentCache:
         states = arrays["states"][entry.states[caption] : entry.states[caption + 1]].astype(np.float32).reshape(-1, width)
         first = entry.pooled + caption * width
         return Text(states=torch.from_numpy(states), pooled=torch.from_numpy(arrays["pooled"][first : first + width].astype(np.float32)))
+
+
+def _table(array: NDArray[Any], first: int, shape: tuple[int, ...]) -> Tensor:
+    """Return the numbers of ``array`` from ``first`` on as a float32 tensor of ``shape``."""
+    return torch.from_numpy(array[first : first + math.prod(shape)].astype(np.float32)).reshape(shape)
 
 
 def _encode_texts(texts: Sequence[str], encode: Callable[[Sequence[str]], tuple[Tensor, Tensor, Tensor]], batch: int = 64) -> dict[str, Text]:

@@ -133,7 +133,7 @@ def render_sample(seed: int, share: Share, *, split: Split = "train", fps: float
             "intrinsics": np.round(clip.cameras.intrinsics.cpu().numpy().astype(float), 6).tolist(),
         },
         "contacts": [list(contact) for contact in clip.contacts],
-        "coverage": coverage_record(clip.instances > 0),
+        "coverage": coverage_record(clip.instances.cpu()),
     }
     return Sample(key=f"{seed:09d}", frames=clip.frames.cpu().numpy(), fps=fps, record=record)
 

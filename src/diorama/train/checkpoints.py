@@ -20,6 +20,7 @@ from diorama.pipeline import Models
 from diorama.runtime import is_held
 from diorama.train.cache import load_encoders
 from diorama.train.lora import Adapter
+from diorama.train.naming import WithNaming
 from diorama.train.state import checkpoints
 from diorama.train.transformer import TransformerTrainConfig, first_transformer, models_with
 
@@ -73,6 +74,8 @@ def opener(run: Path, device: torch.device) -> Callable[[Path], Models]:
     def read(checkpoint: Path) -> Models:
         transformer = first_transformer(config)
         trained: nn.Module = transformer if config.lora is None else Adapter(transformer, config.lora)
+        if config.naming.weight:
+            trained = WithNaming(transformer, config.naming.block)
         fill(trained, open_weights(checkpoint).renamed(lambda name: name.removeprefix("ema.") if name.startswith("ema.") else None))
         if isinstance(trained, Adapter):
             merge_lora(transformer, trained.lora())

@@ -22,6 +22,7 @@ from diorama import runtime
 from diorama.checkpoint import write_text
 from diorama.config import to_dict
 from diorama.data import CacheConfig, LatentCache, PackConfig, PackSampler, Text
+from diorama.data.coverage import KINDS
 from diorama.data.provenance import provenance
 from diorama.errors import ConfigError, DataError
 from diorama.flow import FrameTimes, Mixture, frame_losses, interpolate, sample_frame_times, velocity_target
@@ -33,6 +34,7 @@ from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
 from diorama.train.log import Work
 from diorama.train.loop import LoopConfig, Result, run
 from diorama.train.lora import LoraConfig, LoraTask
+from diorama.train.naming import NamingConfig, NamingHead, WithNaming, naming_loss
 from diorama.train.optim import OptimConfig
 from diorama.transformer import Transformer, TransformerConfig
 
@@ -132,12 +134,18 @@ class TransformerTrainConfig:
     """Time shift by token count, the same in training and sampling."""
     init: Path | None = None
     """Folder of a transformer to start from; random weights if None, or the packaged model's beside ``lora``."""
+    naming: NamingConfig = field(default_factory=NamingConfig)
+    """A second lesson beside the velocity; not for a LoRA."""
     lora: LoraConfig | None = None
     """Train this LoRA and leave the transformer as it is; the whole transformer if None."""
     autoencoder: Path | None = None
     """Folder of the autoencoder; the packaged one if None."""
     text_encoder: Path | None = None
     """Folder that holds ``text_encoder/`` and ``tokenizer/``; the packaged model if None."""
+
+    def __post_init__(self) -> None:
+        if self.naming.weight and self.lora is not None:
+            raise ConfigError("naming.weight trains the whole transformer and lora freezes it; leave one of them out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,15 +168,20 @@ class PackBatch:
     """``[S, D]``."""
     weights: Sequence[Tensor | None]
     """How much each place of a latent counts, ``[T, H, W]`` float32 above 0; None counts all alike."""
+    kinds: Tensor | None = None
+    """What each token shows, ``[L, len(KINDS)]`` int64 as of ``latent_kinds``, -1 where nothing is known; None if nobody asks."""
 
 
-def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+def pack_loss(
+    model: Transformer, batch: PackBatch, generator: torch.Generator, naming: tuple[NamingConfig, NamingHead] | None = None
+) -> tuple[Tensor, dict[str, float]]:
     """Return the velocity loss of a batch, each noised frame counted once, and figures per pattern and flow time.
 
     Args:
         model: On the generator's device.
         batch: Clips with their noise patterns.
         generator: Source of the noise.
+        naming: The second lesson and its head, for a batch that has kinds; its weighted loss is added.
     """
     device, patch = generator.device, model.config.patch_size
     noisy, targets, weights = [], [], []
@@ -182,10 +195,18 @@ def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator) 
     clips = model.pack(noisy, [draw.times.to(device) for draw in batch.draws], fps=batch.fps, begins=batch.begins)
     text = model.encode_text(batch.states.to(device), batch.mask.to(device), batch.pooled.to(device))
     counts = torch.cat([torch.full((f,), h * w) for f, h, w in clips.grids])
-    losses = frame_losses(model(clips, text), torch.cat(targets), counts, torch.cat(weights))
+    features: dict[int, Tensor] = {}
+    velocity = model(clips, text, watch=None if naming is None else features.__setitem__)
+    losses = frame_losses(velocity, torch.cat(targets), counts, torch.cat(weights))
     mask = torch.cat([draw.mask for draw in batch.draws]).to(device)
     loss = (losses * mask).sum() / mask.sum()
-    return loss, _figures(losses.detach().cpu(), batch.draws)
+    figures = _figures(losses.detach().cpu(), batch.draws)
+    if naming is not None and batch.kinds is not None:
+        config, head = naming
+        counted = torch.cat(weights) * mask.repeat_interleave(counts.to(device))
+        names, named = naming_loss(head, features[config.block], batch.kinds.to(device), counted)
+        loss, figures = loss + config.weight * names, figures | {"loss_naming": float(names.detach())} | named
+    return loss, figures
 
 
 def _first_frame(generator: torch.Generator, pattern: FrameTimes, share: float) -> int:
@@ -221,6 +242,7 @@ class TransformerTask:
 
     def __init__(self, config: TransformerTrainConfig, cache: LatentCache, transformer: Transformer, encoders: FrozenEncoders) -> None:
         self.config, self.cache, self.transformer, self.encoders = config, cache, transformer, encoders
+        self.naming = WithNaming(transformer, config.naming.block) if config.naming.weight else None
         patch = transformer.config.patch_size
         self.grids = [grid_of(grid, patch) for grid in cache.grids()]
         self.sampler = PackSampler(self.grids, config.data.pack)
@@ -228,8 +250,8 @@ class TransformerTask:
         self.empty = Text(states=empty.states[0][empty.mask[0]].cpu(), pooled=empty.pooled[0].cpu())
 
     def module(self) -> nn.Module:
-        """Return the transformer."""
-        return self.transformer
+        """Return the transformer, with the head that names beside it if there is one."""
+        return self.transformer if self.naming is None else self.naming
 
     def describe(self) -> str:
         """Return counts of the training set.
@@ -253,7 +275,7 @@ class TransformerTask:
         data, scheduler = self.config.data, self.config.scheduler
         generator = runtime.generator((data.pack.seed * 1_000_003 + index + 1) % 2**63)
         patch = self.transformer.config.patch_size
-        clips: list[tuple[Tensor, FrameTimes, Text, float, bool, Tensor | None]] = []
+        clips: list[tuple[Tensor, FrameTimes, Text, float, bool, Tensor | None, Tensor | None]] = []
         for draw in self.sampler.draw(index, max_tokens=data.max_tokens_per_clip):
             _, h, w = self.grids[draw.index]
             pattern = sample_frame_times(generator, draw.num_frames, data.mixture, shift_factor=scheduler.shift_for(draw.num_frames * h * w))
@@ -267,10 +289,12 @@ class TransformerTask:
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
             text = self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption)
             fps = self.cache.fps(draw.index)
-            clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0, weight))
+            shown = None if self.naming is None else self.cache.kinds(draw.index, int(draw.mirrored))
+            shown = None if shown is None else shown[:, kept]
+            clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0, weight, shown))
         # Clips of equal length must be neighbours to be attended in one call.
         clips.sort(key=lambda clip: (math.prod(clip[0].shape[1:]), clip[0].shape))
-        latents, times, texts, rates, begins, weights = zip(*clips, strict=True)
+        latents, times, texts, rates, begins, weights, kinds = zip(*clips, strict=True)
         return PackBatch(
             latents=latents,
             fps=rates,
@@ -280,6 +304,7 @@ class TransformerTask:
             mask=nn.utils.rnn.pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True),
             pooled=torch.stack([text.pooled for text in texts]),
             weights=weights,
+            kinds=None if self.naming is None else torch.cat([_named(*clip, patch) for clip in zip(latents, kinds, strict=True)]),
         )
 
     def work(self, batch: PackBatch) -> Work:
@@ -291,13 +316,13 @@ class TransformerTask:
 
     def loss(self, batch: PackBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the velocity loss and figures per noise pattern and per quarter of flow time."""
-        return pack_loss(self.transformer, batch, generator)
+        naming = None if self.naming is None else (self.config.naming, self.naming.naming_head)
+        return pack_loss(self.transformer, batch, generator, naming)
 
     def sample(self, module: nn.Module, folder: Path, step: int) -> None:
         """Write one contact sheet for every prompt of the config."""
-        assert isinstance(module, Transformer)
         wanted = self.config.sample
-        pipeline = Pipeline(models_with(module, self.config, self.encoders))
+        pipeline = Pipeline(models_with(_transformer(module), self.config, self.encoders))
         for i, prompt in enumerate(wanted.prompts):
             clip = pipeline.generate(
                 prompt,
@@ -311,11 +336,23 @@ class TransformerTask:
 
     def export(self, module: nn.Module, folder: Path) -> None:
         """Write a whole model folder, weights as float16, with ``training_data.json`` that says what it was trained on."""
-        assert isinstance(module, Transformer)
-        copy.deepcopy(module).half().save(folder / "transformer")
+        copy.deepcopy(_transformer(module)).half().save(folder / "transformer")
         self.encoders.export(folder)
         write_index(folder, self.config.scheduler)
         write_text(folder / "training_data.json", json.dumps(provenance(self.cache.shards), indent=1) + "\n")
+
+
+def _transformer(module: nn.Module) -> Transformer:
+    """Return the transformer of a module of ``TransformerTask``."""
+    inner = module.transformer if isinstance(module, WithNaming) else module
+    assert isinstance(inner, Transformer)
+    return inner
+
+
+def _named(latent: Tensor, kinds: Tensor | None, patch: tuple[int, int, int]) -> Tensor:
+    """Return what each token of a latent shows, that of the first of its cells ``[L, len(KINDS)]``; -1 where nothing is known."""
+    table = torch.full((len(KINDS), *latent.shape[1:]), -1) if kinds is None else kinds
+    return patchify(table, patch)[:, : len(KINDS)]
 
 
 def models_with(transformer: Transformer, config: TransformerTrainConfig, encoders: FrozenEncoders) -> Models:
@@ -361,7 +398,8 @@ def train_transformer(
         )
     whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
     if config.lora is None:
-        return run(whole, config.train, folder, device, optim=config.optim, settings=to_dict(config))
+        optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head"))
+        return run(whole, config.train, folder, device, optim=optim, settings=to_dict(config))
     # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
     optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "lora"))
     return run(LoraTask(whole, transformer, config.lora), config.train, folder, device, optim=optim, settings=to_dict(config))

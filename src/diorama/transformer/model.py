@@ -9,8 +9,8 @@ Source: Wan Team 2025, "Wan: Open and Advanced Large-Scale Video Generative Mode
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Callable, Sequence
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,26 +116,27 @@ class Transformer(nn.Module):
             image_values=image_values,
         )
 
-    def _encode_images(self, images: Tensor | None, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _encode_images(self, images: Tensor | None, num_texts: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         embedder, config = self.condition_embedder.image_embedder, self.config
         if embedder is None and images is None:
             return (), ()
-        wanted = "no image states" if embedder is None else f"image states [{count}, {config.pos_embed_seq_len or 'M'}, {config.image_dim}]"
+        wanted = "no image states" if embedder is None else f"image states [{num_texts}, {config.pos_embed_seq_len or 'M'}, {config.image_dim}]"
         got = "none" if images is None else str(list(images.shape))
-        fits = images is not None and images.ndim == 3 and len(images) == count and images.shape[2] == config.image_dim
+        fits = images is not None and images.ndim == 3 and len(images) == num_texts and images.shape[2] == config.image_dim
         if embedder is None or images is None or not fits or config.pos_embed_seq_len not in (None, images.shape[1]):
             raise InputError(f"this transformer takes {wanted} and got {got}; give pictures only, and always, to the checkpoints that look at them")
         embedded = embedder(images)
         keys, values = zip(*(cast(Block, block).attn2.image(embedded) for block in self.blocks), strict=True)
         return keys, values
 
-    def forward(self, pack: Pack, text: TextCache, reuse: Reuse | None = None) -> Tensor:
+    def forward(self, pack: Pack, text: TextCache, reuse: Reuse | None = None, watch: Callable[[int, Tensor], None] | None = None) -> Tensor:
         """Predict the velocity of every token.
 
         Args:
             pack: Noised tokens ``[L, prod(patch_size) * in_channels]`` with positions, flow times and clip sizes.
             text: One text a clip, from `encode_text`.
             reuse: What the blocks added in the last step of a sampler, to leave them out while it holds; None runs them always.
+            watch: Called after each block with how many were run so far and the tokens between them, ``[L, hidden_size]`` float32.
 
         Returns:
             ``[L, prod(patch_size) * out_channels]`` float32; a token has the same order inside as in ``patchify``.
@@ -158,11 +159,13 @@ class Transformer(nn.Module):
         embedding, context = self._condition(pack, text, dtype)
         x = x.view(len(context.rows), -1, config.hidden_size)
         images = zip(text.image_keys, text.image_values, strict=True) if text.image_keys else repeat(None, len(self.blocks))
-        layers = list(zip(self.blocks, text.keys, text.values, images, strict=False))
+        layers = list(zip(count(1), self.blocks, text.keys, text.values, images, strict=False))
 
         def through(x: Tensor, layers: Sequence[tuple[Any, ...]]) -> Tensor:
-            for block, key, value, image in layers:
+            for number, block, key, value, image in layers:
                 x = block(x, key, value, context, image)
+                if watch is not None:
+                    watch(number, x.flatten(0, 1))
             return x
 
         x = through(x, layers) if reuse is None else reuse.run(x, pack, lambda x: through(x, layers[:1]), lambda x: through(x, layers[1:]))

@@ -1,0 +1,108 @@
+"""A second lesson for the transformer: name what each token shows, halfway through the blocks.
+
+The velocity's squared error hardly tells a cube from a cylinder, and shapes that the loss does not see are not learned.
+Rendered worlds say what is where, so a small head names shape, colour and motion of every token from the features of a
+middle block, and its gradient teaches the blocks below to read them off the prompt. The head is not part of the model.
+
+Source: the idea of supervising middle features is that of representation alignment, https://arxiv.org/abs/2410.06940,
+there with features of a pretrained encoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diorama.data.coverage import KINDS
+from diorama.errors import ConfigError
+from diorama.transformer import Transformer
+
+__all__ = ["NamingConfig", "NamingHead", "WithNaming", "naming_loss"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamingConfig:
+    """The lesson; it needs samples whose records say what is where, others pass it by."""
+
+    weight: float = 0.0
+    """Share of its loss beside the velocity's; 0 leaves it out."""
+    block: int = 5
+    """How many blocks are run before the tokens are named."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ConfigError(f"naming.weight is {self.weight}; it must be 0 or more")
+        if self.block < 1:
+            raise ConfigError(f"naming.block is {self.block}; it must be at least 1")
+
+
+class NamingHead(nn.Module):
+    """Features of tokens to logits of each attribute in ``KINDS``, 0 standing for the background.
+
+    Args:
+        width: Of a token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sizes = [1 + len(values) for values in KINDS.values()]
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, sum(self.sizes)))
+        generator = torch.Generator().manual_seed(0)
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Return logits ``[L, classes]`` float32 for each attribute.
+
+        Args:
+            features: ``[L, width]``.
+        """
+        logits: Tensor = self.layers(features).float()
+        return torch.split(logits, self.sizes, dim=-1)
+
+
+class WithNaming(nn.Module):
+    """A transformer and the head that is trained with it.
+
+    Args:
+        transformer: What shall learn.
+        block: How many of its blocks are run before the head looks.
+
+    Raises:
+        ConfigError: the transformer has fewer blocks.
+    """
+
+    def __init__(self, transformer: Transformer, block: int) -> None:
+        super().__init__()
+        if block > transformer.config.num_layers:
+            raise ConfigError(f"naming.block is {block} and the transformer has {transformer.config.num_layers} blocks; name a block that it has")
+        self.transformer, self.block = transformer, block
+        self.naming_head = NamingHead(transformer.config.hidden_size)
+
+
+def naming_loss(head: NamingHead, features: Tensor, kinds: Tensor, weights: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Return the cross-entropy of the names, mean over attributes, and how many tokens that show an object were named right.
+
+    Args:
+        head: Who names.
+        features: ``[L, width]``.
+        kinds: ``[L, len(KINDS)]`` int64 as of ``latent_kinds``; -1 where nothing is known, which is not counted.
+        weights: How much each token counts ``[L]``, 0 or more.
+
+    Returns:
+        A scalar, 0 if nothing counts, and shares from 0 to 1 named ``named_shape``, ``named_color`` and so on, of the tokens that count and
+        show an object; none if there is no such token.
+    """
+    weights = weights * (kinds[:, 0] >= 0)
+    shown = (kinds[:, 0] > 0) & (weights > 0)
+    total, figures = features.new_zeros((), dtype=torch.float32), dict[str, float]()
+    for name, logits, truth in zip(KINDS, head(features), kinds.unbind(1), strict=True):
+        total = total + (functional.cross_entropy(logits, truth, ignore_index=-1, reduction="none") * weights).sum()
+        if bool(shown.any()):
+            figures[f"named_{name}"] = float((logits[shown].argmax(-1) == truth[shown]).float().mean())
+    return total / (len(KINDS) * weights.sum().clamp(min=1)), figures
