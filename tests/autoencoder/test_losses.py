@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from diorama.autoencoder.config import AutoencoderConfig
-from diorama.autoencoder.losses import LossConfig, gradient_loss, kl_loss, reconstruction_loss
+from diorama.autoencoder.losses import LossConfig, gradient_loss, kl_loss, reconstruction_loss, structure_loss
 from diorama.autoencoder.model import Autoencoder
 from diorama.errors import ConfigError
+from diorama.evaluation.frames import ssim
 
 TINY = AutoencoderConfig(widths=(8, 8, 8), z_dim=4)
 
@@ -22,6 +23,17 @@ def test_gradient_loss_sees_edges_and_no_shift() -> None:
 
 def test_gradient_loss_of_a_still() -> None:
     assert torch.isfinite(gradient_loss(torch.rand(1, 3, 1, 16, 16), torch.rand(1, 3, 1, 16, 16), 3))
+
+
+def test_structure_is_one_less_the_similarity_that_clips_are_graded_by() -> None:
+    a, b = (torch.rand(1, 3, 5, 16, 24, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (0, 1))
+    assert structure_loss(a, a).item() == pytest.approx(0.0, abs=1e-6)
+    assert 1 - structure_loss(a, b).item() == pytest.approx(float(ssim(a, b)[0]), abs=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):  # 16 bits would drown the variances
+        assert 1 - structure_loss(a, b).item() == pytest.approx(float(ssim(a, b)[0]), abs=1e-5)
+    model = Autoencoder(TINY)
+    plain, weighted = (reconstruction_loss(model, a[..., :16], LossConfig(structure=s), torch.Generator().manual_seed(0)) for s in (0.0, 0.5))
+    assert weighted[0].item() == pytest.approx(plain[0].item() + 0.5 * (1 - weighted[1]["ssim"]), rel=1e-5)
 
 
 def test_kl_is_zero_for_the_standard_normal_only() -> None:

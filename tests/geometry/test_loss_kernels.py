@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from diorama.geometry import loss_kernels
-from diorama.geometry.image_metrics import window
+from diorama.ops.similarity import window
 
 HEIGHT, WIDTH = 14, 9
 

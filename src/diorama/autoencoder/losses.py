@@ -14,8 +14,9 @@ from torch import Tensor
 
 from diorama.autoencoder.model import Autoencoder
 from diorama.errors import ConfigError
+from diorama.ops.similarity import similarity_map
 
-__all__ = ["LossConfig", "gradient_loss", "kl_loss", "reconstruction_loss"]
+__all__ = ["LossConfig", "gradient_loss", "kl_loss", "reconstruction_loss", "structure_loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,15 @@ class LossConfig:
     """Scales at which edges are compared: full size, half, quarter and so on."""
     square: float = 0.0
     """Weight of the mean square difference of pixels, which the signal-to-noise ratio measures."""
+    structure: float = 0.0
+    """Weight of 1 - the structural similarity of frames, which weighs faint texture as much as strong."""
     kl: float = 1e-6
     """Weight of the divergence of the latent from a standard normal, per latent number."""
     noise: float = 0.1
     """Largest noise on the latent in training, in units of each channel's standard deviation; each clip draws between 0 and this."""
 
     def __post_init__(self) -> None:
-        for name in ("gradient", "square", "kl", "noise"):
+        for name in ("gradient", "square", "structure", "kl", "noise"):
             if not 0 <= getattr(self, name) <= 10:
                 raise ConfigError(f"loss.{name} is {getattr(self, name)}; allowed is 0 to 10")
         if not 1 <= self.scales <= 6:
@@ -59,6 +62,17 @@ def gradient_loss(a: Tensor, b: Tensor, scales: int) -> Tensor:
     return total / scales
 
 
+def structure_loss(a: Tensor, b: Tensor) -> Tensor:
+    """Return 1 - the mean structural similarity of the frames of two videos, 0 where they are equal.
+
+    Args:
+        a: ``[B, 3, T, H, W]`` in [-1, 1], both sides at least 11 pixels.
+        b: The same shape.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return 1 - similarity_map(*(video.float().transpose(1, 2).flatten(0, 1) / 2 + 0.5 for video in (a, b))).mean()
+
+
 def kl_loss(mean: Tensor, logvar: Tensor) -> Tensor:
     """Return the divergence from a standard normal of normals with this mean and log variance, averaged over elements."""
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
@@ -74,7 +88,7 @@ def reconstruction_loss(model: Autoencoder, video: Tensor, config: LossConfig, g
         generator: Source of the noise.
 
     Returns:
-        Scalar loss, and its terms: ``l1``, ``gradient``, ``kl``, ``psnr`` in dB (of the disturbed latent).
+        Scalar loss, and its terms: ``l1``, ``gradient``, ``kl``, ``psnr`` in dB (of the disturbed latent), and ``ssim`` if it has a weight.
     """
     mean, logvar = (moment.float() for moment in model.moments(video))
     share = config.noise * torch.rand(len(mean), 1, 1, 1, 1, generator=generator, device=mean.device)
@@ -86,4 +100,7 @@ def reconstruction_loss(model: Autoencoder, video: Tensor, config: LossConfig, g
     edges, kl = gradient_loss(decoded, video, config.scales), kl_loss(mean, logvar)
     loss = absolute + config.gradient * edges + config.square * square + config.kl * kl
     figures = {"l1": absolute.item(), "gradient": edges.item(), "kl": kl.item(), "psnr": -10 * torch.log10(square.detach() / 4).item()}
+    if config.structure:
+        structure = structure_loss(decoded, video)
+        loss, figures = loss + config.structure * structure, figures | {"ssim": 1 - structure.item()}
     return loss, figures

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from diorama.geometry.compiled import compiled
-from diorama.geometry.image_metrics import C1, C2, TAPS, window
+from diorama.ops.similarity import C1, C2, TAPS, window
 
 __all__ = ["across", "across_gradients", "down", "down_gradients"]
 

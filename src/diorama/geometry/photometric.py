@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from diorama.geometry.compiled import spread
-from diorama.geometry.image_metrics import TAPS, ssim_map
+from diorama.geometry.image_metrics import ssim_map
+from diorama.ops.similarity import TAPS
 
 __all__ = ["compiled", "plain"]
 
