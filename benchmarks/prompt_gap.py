@@ -1,11 +1,13 @@
 """Does the transformer heed the prompt? Loss on rendered worlds with their caption, with a wrong one, and with none.
 
-    python benchmarks/prompt_gap.py [--model FOLDER | --transformer FOLDER] [--clips 24]
+    python benchmarks/prompt_gap.py [--model FOLDER | --transformer FOLDER] [--clips 24] [--judged 24]
 
 Each clip is noised to a few flow times, with and without its first frame given. A model that knows which way the camera is
 to move loses by the wrong word; one that reads the motion off the noisy clip, or guesses, does not notice it. The second
 table asks the same of stills: do other shapes, or other colours, in the caption cost anything? The tables are the loss with
 the right caption and how much the others add to it. Worlds are drawn as those of the evaluation are, never trained on.
+With ``--judged`` the model draws the first frames of prompts of the evaluation, and the judge looks at each as a clip that stands still: it was not
+taught to, so its answers on rendered truth stand beside.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ import argparse
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diorama import Pipeline
-from diorama.evaluation.prompt import FIRST_SEED
+from diorama.evaluation.judge import Judge
+from diorama.evaluation.prompt import FIRST_SEED, PromptConfig, questions
 from diorama.flow import frame_losses, interpolate, velocity_target
 from diorama.media import Clip, to_tensor
 from diorama.patches import patchify
@@ -32,7 +37,7 @@ from diorama.pipeline import Models
 from diorama.runtime import prepare_cpu
 from diorama.transformer import Transformer
 from diorama.worlds.captions import caption
-from diorama.worlds.clip import film
+from diorama.worlds.clip import film, make_clip
 from diorama.worlds.sample import sample_scene, sample_world
 from diorama.worlds.scene import CAMERA_MOVES, COLORS, SHAPES, CameraMove, Scene
 
@@ -108,11 +113,15 @@ def main() -> None:
     parser.add_argument("--transformer", type=Path, default=None, help="a transformer alone, with the other parts of the model")
     parser.add_argument("--clips", type=int, default=24, help="of each kind of camera move; stills are four times as many")
     parser.add_argument("--size", type=int, default=96, help="pixels of a side")
+    parser.add_argument("--judged", type=int, default=0, help="only let the judge look at stills of so many prompts, two seeds each")
     options = parser.parse_args()
     prepare_cpu()
     models = Pipeline.load(options.model).models
     if options.transformer is not None:
         models = replace(models, transformer=Transformer.load(options.transformer).eval())
+    if options.judged:
+        judged(models, options.judged)
+        return
     cameras(models, options.clips, options.size)
     stills(models, 4 * options.clips, options.size)
 
@@ -139,6 +148,26 @@ def stills(models: Models, count: int, size: int) -> None:
         own = loss(models, latents, dense(worlds), t, False)
         added = (f"{loss(models, latents, prompts, t, False) - own:+.4f}" for prompts in wrong)
         print(f"| t = {t} | {own:.4f} | {' | '.join(added)} |", flush=True)
+
+
+def judged(models: Models, count: int) -> None:
+    """Print how many bodies the judge finds of the asked shape and colour in drawn first frames and in rendered ones."""
+    judge, pipeline = Judge.load(Path(str(files("diorama"))) / "models" / "judge"), Pipeline(models)
+    asked = [question for question in questions(PromptConfig(count=count + count // 2)) if not question.paraphrase][:count]
+    rows: dict[str, list[tuple[bool, bool]]] = {"drawn": [], "rendered": []}
+    for question in asked:
+        scene = question.scene
+        truth = make_clip(scene.seed, split=question.split, width=128, height=128, num_bodies=len(scene.bodies)).frames.numpy()
+        drawn = [pipeline.generate(question.prompt, size=(128, 128), num_frames=1, seed=seed).frames for seed in (0, 1)]
+        for name, stills in (("drawn", drawn), ("rendered", [truth[:1]])):
+            for still in stills:
+                reading = judge.read([np.repeat(still, 33, axis=0)])[0]
+                seen, shapes = {body.color for body in reading.bodies}, {body.color: body.shape for body in reading.asked}
+                rows[name] += [(shapes[body.color] == body.shape, body.color in seen) for body in scene.bodies]
+    print(f"| {count} prompts | bodies | shape | colour |\n|---|---|---|---|")
+    for name, found in rows.items():
+        shape, color = np.mean(found, axis=0)
+        print(f"| {name} | {len(found)} | {shape:.1%} | {color:.1%} |")
 
 
 if __name__ == "__main__":
