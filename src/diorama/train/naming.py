@@ -81,7 +81,7 @@ class WithNaming(nn.Module):
         super().__init__()
         if block > transformer.config.num_layers:
             raise ConfigError(f"naming.block is {block} and the transformer has {transformer.config.num_layers} blocks; name a block that it has")
-        self.transformer, self.block = transformer, block
+        self.transformer = transformer
         self.naming_head = NamingHead(transformer.config.hidden_size)
 
 
