@@ -81,6 +81,8 @@ class Sampling:
     """Leave out the blocks behind the first where its result has changed by less than this share since they were run; usual is 0.05 to 0.15."""
     still_first: Annotated[Literal["yes", "no"] | None, _shown(None, "as the model prefers")] = None
     """Make the first frame alone, then animate it, or all frames together; only where nothing is given of the clip."""
+    candidates: Annotated[int | None, _shown("N", "as the model prefers")] = None
+    """Draw this many first frames, or stills, and take the one that shows best what the prompt says; only where nothing is given of the clip."""
     model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None
     """Model folder."""
     device: Annotated[str, _shown("NAME", "auto")] = "auto"
@@ -159,6 +161,7 @@ class Shared:
             "negative_prompt": sampling.negative,
             "window": sampling.window,
             "cache_threshold": sampling.cache_threshold,
+            "candidates": sampling.candidates,
             "still_first": None if sampling.still_first is None else sampling.still_first == "yes",
             "fit": self.input and self.input.fit,
             "scale": self.input and self.input.scale,

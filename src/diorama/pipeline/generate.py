@@ -16,6 +16,7 @@ from diorama.errors import InputError
 from diorama.flow import PairVelocity, Velocity, Window, WindowVelocity, guided, roll, sample
 from diorama.media import Clip, Pixels, from_tensor, to_tensor
 from diorama.patches import unpack
+from diorama.pipeline.candidates import best_match, candidates, num_candidates
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
 from diorama.pipeline.picture import take_pictures
@@ -98,8 +99,9 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     with torch.no_grad(), models.autocast():
         state, given = take_pictures(models, request, state)
     if _is_still_first(models, request, state):
-        still, _ = denoise(models, request, first_frame(state), None if progress is None else lambda _, done, total: progress("still", done, total))
-        state = with_first_frame(state, still)
+        state = with_first_frame(state, _draw(models, request, first_frame(state), progress)[0])
+    elif num_candidates(models, request) > 1 and state.grid[0] == 1 and _is_blank(state):
+        return _draw(models, request, state, progress)
     texts = models.text_encoder.encode([*(cue.prompt for cue in state.cues), request.negative_prompt])
     notes = _notes(texts)
     if not bool(state.start.any()):
@@ -232,7 +234,30 @@ def _is_still_first(models: Models, request: Request, state: LatentState) -> boo
     """Tell whether the first frame is to be made alone: only where it begins the clip and nothing at all is given."""
     wanted = models.scheduler.still_first if request.still_first is None else request.still_first
     able = models.transformer.config.patch_size[0] == 1 and not models.animates
-    return wanted and able and state.grid[0] > 1 and not state.ring and bool((state.start == 1).all())
+    return wanted and able and state.grid[0] > 1 and _is_blank(state)
+
+
+def _is_blank(state: LatentState) -> bool:
+    """Tell whether nothing at all is given of a clip that has a first frame."""
+    return not state.ring and bool((state.start == 1).all())
+
+
+def _draw(models: Models, request: Request, state: LatentState, progress: Progress | None) -> tuple[Tensor, list[str]]:
+    """Return the latent of a still of which nothing is given, the best of as many as are asked for, and notes."""
+    number = num_candidates(models, request)
+    alone = dataclasses.replace(request, candidates=1)
+    drawn: list[tuple[Tensor, list[str]]] = []
+    for index, candidate in enumerate(candidates(state, request.seed, number)):
+
+        def report(_: str, done: int, total: int, index: int = index) -> None:
+            if progress is not None:
+                progress("still", index * total + done, number * total)
+
+        drawn.append(denoise(models, alone, candidate, report))
+    if number == 1:
+        return drawn[0]
+    pictures = [decode(models, latent, request.fps)[0] for latent, _ in drawn]
+    return drawn[best_match(models, pictures, state.cues)]
 
 
 FramesVelocity = Callable[[Tensor, Tensor, bool, Tensor], tuple[Tensor, Tensor | None]]

@@ -25,6 +25,7 @@ from diorama.interop.scheduler import SchedulerConfig, read_scheduler, scheduler
 from diorama.shapes import Stride
 from diorama.text import Grammar, TextEncoder
 from diorama.text.encoder import CompactTextEncoder, load_text_encoder
+from diorama.text.matcher import Matcher
 from diorama.transformer.model import Transformer
 
 __all__ = ["Models", "SchedulerConfig", "load_models", "model_folder", "save_models", "write_index"]
@@ -49,6 +50,8 @@ class Models:
     """For flow times below ``boundary``; None where one transformer does all."""
     boundary: float | None = None
     """Flow time, 0 to 1, at which the second transformer takes over."""
+    matcher: Matcher | None = None
+    """Says which of several pictures shows what a prompt says; None if the folder has no ``matcher/``."""
     image_encoder: ClipImageEncoder | None = None
     """Of pictures, for transformers that look at them so."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -79,6 +82,8 @@ class Models:
     def hash(self) -> str:
         """16 hex digits that identify all weights."""
         parts = {"transformer": self.transformer, "vae": self.autoencoder, "text_encoder": self.text_encoder, "transformer_2": self.transformer_2}
+        if self.matcher is not None:
+            parts["matcher"] = self.matcher
         modules = {part: model for part, model in parts.items() if isinstance(model, nn.Module)}
         return checkpoint.tensors_hash({f"{part}.{name}": value for part, model in modules.items() for name, value in model.state_dict().items()})
 
@@ -137,6 +142,7 @@ def load_models(source: str | Path | None = None, device: str = "auto", dtype: t
         scheduler=read_scheduler(scheduler) if scheduler.is_file() else SchedulerConfig(),
         device=where,
         grammar=Grammar.load(folder) if (folder / _GRAMMAR).is_file() else None,
+        matcher=Matcher.load(folder / "matcher", device=where) if (folder / "matcher").is_dir() else None,
         exact=dtype == torch.float32,
     )
 
@@ -176,6 +182,8 @@ def save_models(models: Models, folder: Path) -> None:
     models.transformer.save(folder / "transformer")
     models.autoencoder.save(folder / "vae")
     models.text_encoder.save(folder)
+    if models.matcher is not None:
+        models.matcher.save(folder / "matcher")
     if models.grammar is not None:
         grammar = {"words": models.grammar.words, "paraphrases": models.grammar.paraphrases}
         checkpoint.write_text(folder / _GRAMMAR, json.dumps(grammar, indent=1) + "\n")

@@ -14,6 +14,7 @@ from diorama.shapes import MAX_SECONDS, Stride, VideoShape, num_frames_for
 __all__ = ["MAX_STEPS", "Options", "Request", "make_request"]
 
 MAX_STEPS = 1000
+MAX_CANDIDATES = 64
 _MAX_PROMPT = 20_000
 
 
@@ -50,6 +51,8 @@ class Options(TypedDict, total=False):
     """How much the first block may change before the others are run again; 0 is off, usual is 0.05 to 0.15."""
     still_first: bool
     """Make the first frame alone, then the others with it given, where nothing is given of the clip."""
+    candidates: int
+    """First frames drawn where nothing is given of the clip; the one that matches the prompt best is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,9 @@ class Request:
     always computed whole."""
     still_first: bool | None = None
     """Whether the first frame is made alone, then the others with it given, where nothing is given of the clip. None: as the scheduler says."""
+    candidates: int | None = None
+    """First frames, or stills, that are drawn where nothing is given of the clip; the model's matcher takes the one that shows best what the
+    prompt says. 1 to 64; 1 is the first drawn, as is. None: as the scheduler says. Refused above 1 by a model without a matcher."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -116,6 +122,8 @@ class Request:
             raise InputError(f"a window of {self.window} latent frames cannot roll; give at least 2")
         if not 0 <= self.cache_threshold <= 1:
             raise InputError(f"cache threshold {self.cache_threshold} is out of range: allowed is 0 (off) to 1, usual is 0.05 to 0.15")
+        if self.candidates is not None and not 1 <= self.candidates <= MAX_CANDIDATES:
+            raise InputError(f"{self.candidates} candidates cannot be drawn: allowed is 1 to {MAX_CANDIDATES}, usual is 1 to 8")
         _ = self.guidance, self.late_guidance
 
     @property

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diorama.checkpoint import write_text
+from diorama.checkpoint import load_into, write_text
 from diorama.config import from_dict
 from diorama.data.shards import ShardSet
 from diorama.errors import ConfigError, DataError
@@ -43,6 +43,8 @@ class JudgeTraining:
     """One clip in so many is kept to measure the judge on."""
     batch_size: int = 16
     """Clips a step, all of one size."""
+    init: Path | None = None
+    """Folder of a judge to go on from, of the same network but for its ``area``; None starts anew."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """The network."""
     train: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2500, warmup=50, decay=1000, ema_decay=0.995, sample_steps=500))
@@ -249,6 +251,7 @@ def train(config: JudgeTraining, folder: Path, device: torch.device) -> Result:
         device: Where to compute.
 
     Raises:
+        CheckpointError: ``init`` is missing, damaged or another network.
         DataError: the shards hold no clips.
     """
     shards = ShardSet(config.data)
@@ -258,6 +261,8 @@ def train(config: JudgeTraining, folder: Path, device: torch.device) -> Result:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         judge = Judge(config.judge)
+    if config.init is not None:
+        load_into(judge, config.init)
     task = JudgeTask(judge, bank, held_out, batch_size=config.batch_size, seed=config.train.seed)
     result = run(task, config.train, folder, device, optim=config.optim)
     right = accuracy(Judge.load(result.folder), held_out)

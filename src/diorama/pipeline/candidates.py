@@ -1,0 +1,67 @@
+"""Several first frames drawn for one prompt, and the choice among them.
+
+A still costs a tenth of the clip that it begins, and what it gets wrong the clip keeps: so the still is the place to be choosy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from diorama.errors import InputError
+from diorama.media import Pixels
+from diorama.pipeline.load import Models
+from diorama.pipeline.request import Request
+from diorama.pipeline.state import Cue, LatentState, blank
+
+__all__ = ["best_match", "candidates", "num_candidates"]
+
+_APART = 0x9E3779B97F4A7C15
+"""Between the seeds of two candidates, so that those of neighbouring seeds are never the same; the golden ratio in 64 bits."""
+
+
+def num_candidates(models: Models, request: Request) -> int:
+    """Return how many first frames are drawn: as the request says, or else the scheduler, if the model has a matcher.
+
+    Raises:
+        InputError: the request asks for several and the model has none to choose with.
+    """
+    if request.candidates is None:
+        return 1 if models.matcher is None else models.scheduler.candidates
+    if request.candidates > 1 and models.matcher is None:
+        raise InputError(f"{request.candidates} candidates were asked for and this model has no matcher to choose with; leave candidates out")
+    return request.candidates
+
+
+def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentState]:
+    """Yield a state of which nothing is known with ``number`` different noises, the first its own.
+
+    Args:
+        state: What all of them share.
+        seed: Of its own noise; those of the others follow from it.
+        number: How many.
+    """
+    yield state
+    for index in range(1, number):
+        other = blank(len(state.noise), state.grid, seed=(seed + index * _APART) % 2**63, fps=state.fps)
+        yield dataclasses.replace(state, noise=other.noise)
+
+
+def best_match(models: Models, pictures: Sequence[Pixels], cues: Sequence[Cue]) -> int:
+    """Return which picture shows best what is said of it; the first of several as good.
+
+    Args:
+        models: Whose matcher and text encoder judge.
+        pictures: uint8 ``[H, W, 3]`` each.
+        cues: What is said; each counts by its weight at the first latent frame.
+    """
+    assert models.matcher is not None
+    texts = models.text_encoder.encode([cue.prompt for cue in cues])
+    total = torch.zeros(len(pictures))
+    for cue, states, mask in zip(cues, texts.states, texts.mask, strict=True):
+        weight = float(cue.weight[0])
+        if weight > 0:
+            total += weight * models.matcher.score(pictures, states, mask)
+    return int(total.argmax())

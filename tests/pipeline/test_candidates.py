@@ -1,0 +1,106 @@
+"""Several first frames are drawn, the best is kept, and where nothing is to be chosen nothing changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diorama.errors import InputError
+from diorama.pipeline.candidates import best_match, candidates, num_candidates
+from diorama.pipeline.generate import denoise, prepare
+from diorama.pipeline.items import Guide, Item, Keep
+from diorama.pipeline.load import Models, load_models, save_models
+from diorama.pipeline.request import Request
+from diorama.pipeline.state import Cue, blank
+from diorama.text.matcher import Matcher, MatcherConfig
+
+REQUEST = Request(prompt="red ball", width=48, height=32, num_frames=9, steps=2, seed=5)
+GUIDE: list[Item] = [Guide(prompt="red ball")]
+
+
+@pytest.fixture(scope="module")
+def choosy(models: Models) -> Models:
+    """Return the tiny model with a matcher, three candidates and a still first."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        matcher = Matcher(MatcherConfig(area=1024, widths=(8, 8, 16), blocks=1, text_width=24, num_heads=2, depth=1)).eval()
+        matcher.objection.weight.data.normal_()
+    scheduler = dataclasses.replace(models.scheduler, still_first=True, candidates=3)
+    return dataclasses.replace(models, matcher=matcher.requires_grad_(False), scheduler=scheduler)
+
+
+def made(models: Models, request: Request, items: Sequence[Item] = GUIDE) -> torch.Tensor:
+    return denoise(models, request, prepare(models, request, items))[0]
+
+
+def test_how_many_are_drawn(models: Models, choosy: Models) -> None:
+    assert num_candidates(choosy, REQUEST) == 3
+    assert num_candidates(choosy, dataclasses.replace(REQUEST, candidates=5)) == 5
+    assert num_candidates(models, REQUEST) == 1
+    assert num_candidates(dataclasses.replace(choosy, matcher=None), REQUEST) == 1
+    with pytest.raises(InputError, match="no matcher"):
+        num_candidates(models, dataclasses.replace(REQUEST, candidates=2))
+    for number in (0, 65):
+        with pytest.raises(InputError, match="allowed is 1 to 64"):
+            dataclasses.replace(REQUEST, candidates=number)
+
+
+def test_noises_differ_and_the_first_is_the_requests_own() -> None:
+    state = blank(4, (1, 2, 3), seed=7, fps=12.0)
+    noises = [candidate.noise for candidate in candidates(state, 7, 4)]
+    assert torch.equal(noises[0], state.noise)
+    following = blank(4, (1, 2, 3), seed=8, fps=12.0)
+    everything = [*noises, *(candidate.noise for candidate in candidates(following, 8, 4))]
+    assert len({tuple(noise.flatten().tolist()) for noise in everything}) == 8
+
+
+def test_a_still_is_the_best_of_those_drawn_and_a_clip_begins_with_it(choosy: Models) -> None:
+    alone = dataclasses.replace(REQUEST, num_frames=1, candidates=1)
+    state = prepare(choosy, alone, GUIDE)
+    stills = [denoise(choosy, alone, candidate)[0] for candidate in candidates(state, REQUEST.seed, 3)]
+    still = made(choosy, dataclasses.replace(alone, candidates=None))
+    assert sum(torch.equal(still, one) for one in stills) == 1
+    assert torch.equal(made(choosy, alone), stills[0])
+    clip = made(choosy, REQUEST)
+    assert torch.equal(clip[:, :1], still)
+    assert torch.equal(clip, made(choosy, dataclasses.replace(REQUEST, candidates=1), [*GUIDE, Keep(latent=still)]))
+
+
+def test_nothing_is_chosen_where_something_is_given(choosy: Models) -> None:
+    given: list[Item] = [*GUIDE, Keep(latent=torch.randn(4, 1, 2, 3, generator=torch.Generator().manual_seed(0)))]
+    stages: list[str] = []
+    denoise(choosy, REQUEST, prepare(choosy, REQUEST, given), lambda stage, *_: stages.append(stage))
+    assert set(stages) == {"denoise"}
+
+
+def test_progress_counts_the_steps_of_all_candidates(choosy: Models) -> None:
+    told: list[tuple[str, int, int]] = []
+    denoise(choosy, REQUEST, prepare(choosy, REQUEST, GUIDE), lambda *stage: told.append(stage))
+    stills = [(done, total) for stage, done, total in told if stage == "still"]
+    assert stills[-1] == (6, 6)
+    assert stills == sorted(stills)
+    assert {total for _, total in stills} == {6}
+
+
+def test_cues_count_by_their_weight_at_the_first_frame(choosy: Models) -> None:
+    rng = np.random.default_rng(1)
+    pictures = [rng.integers(0, 256, (32, 48, 3), dtype=np.uint8) for _ in range(6)]
+    chosen = {}
+    for prompt in ("red ball", "blue cube"):
+        chosen[prompt] = best_match(choosy, pictures, [Cue(prompt, torch.ones(2))])
+        other = "blue cube" if prompt == "red ball" else "red ball"
+        mixed = [Cue(other, torch.tensor([0.0, 1.0])), Cue(prompt, torch.tensor([0.5, 0.0]))]
+        assert best_match(choosy, pictures, mixed) == chosen[prompt]
+
+
+def test_the_matcher_travels_with_the_model(choosy: Models, models: Models, tmp_path: Path) -> None:
+    save_models(choosy, tmp_path / "m")
+    again = load_models(tmp_path / "m", "cpu")
+    assert again.matcher is not None
+    assert again.scheduler.candidates == 3
+    assert again.hash != models.hash
