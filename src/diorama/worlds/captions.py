@@ -202,5 +202,5 @@ def _participle(verb: str) -> str:
     stem = verb[:-1]
     if stem.endswith("e"):
         return f"{stem[:-1]}ing"
-    doubled = stem[-1] if stem in ("get", "pan", "step", "tip") else ""
+    doubled = stem[-1] if stem in ("drop", "get", "pan", "scan", "spin", "step", "tip") else ""
     return f"{stem}{doubled}ing"
