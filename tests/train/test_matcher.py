@@ -66,7 +66,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = []
     for i, color in enumerate(["red", "green", "blue", "yellow", "white", "black"] * 4):
         frames = np.broadcast_to((np.array(COLORS[color]) * 255).astype(np.uint8), (1, 32, 32, 3)).copy()
-        samples.append(Sample(key=f"{i}", frames=frames, fps=12.0, record={"scene": to_dict(scene(color, i))}))
+        record = {"scene": to_dict(scene(color, i))}
+        if i % 2:
+            record["coverage"] = {"cell": 16, "percent": [[[100, 100], [100, 100]]], "body": [[[1, 1], [1, 1]]]}
+        samples.append(Sample(key=f"{i}", frames=frames, fps=12.0, record=record))
     samples.append(Sample(key="clip", frames=np.zeros((5, 32, 32, 3), np.uint8), fps=12.0, record={"scene": to_dict(scene("red", 99))}))
     write_shard(folder / "shards", 0, samples)
     vocabulary = build_vocabulary(["[UNK]", *COLORS], list(COLORS), 180)
@@ -124,6 +127,7 @@ def test_training_learns_to_tell_colours_apart_and_goes_on_from_its_weights(home
         text_encoder=home / "text",
         held_out=4,
         batch_size=6,
+        naming=0.0,
         matcher=TINY,
         train=LoopConfig(steps=150, warmup=2, ema_decay=0.9, sample_steps=150, log_steps=50),
         optim=OptimConfig(adamw_lr=1e-2, adamw_names=("stem", "objection", "place", "words", "query", "memory")),
@@ -132,7 +136,7 @@ def test_training_learns_to_tell_colours_apart_and_goes_on_from_its_weights(home
     told = json.loads((tmp_path / "run" / "accuracy.json").read_text())
     assert told["stills"] == 6
     assert told["colour"] >= 5 / 6
-    more = dataclasses.replace(config, init=result.folder, train=dataclasses.replace(config.train, steps=1))
+    more = dataclasses.replace(config, init=result.folder, naming=1.0, train=dataclasses.replace(config.train, steps=1))
     train(more, tmp_path / "more", CPU)
     assert json.loads((tmp_path / "more" / "accuracy.json").read_text())["colour"] >= 5 / 6
 
@@ -148,6 +152,8 @@ def test_a_batch_is_a_function_of_the_index(home: Path) -> None:
     assert torch.equal(one.pictures, two.pictures)
     assert not torch.equal(one.pictures, other.pictures)
     assert one.mask.shape[:2] == (4, 3)
+    assert one.kinds.shape == (4 * 16, 3)
+    assert {int(kind) for index in range(4) for kind in task.batch(index).kinds[:, 0]} == {1, -1}
     assert task.work(one).samples == 4
     assert set(accuracy(task.matcher, task.encoder, album)) == {"shape", "colour", "more", "floor", "light"}
 

@@ -1,7 +1,8 @@
 """Training of the matcher on rendered stills: true captions, and captions of the same scene with one thing changed.
 
 What is changed, a shape most of all, is what generated pictures get wrong. Pairs of colour and shape that no training set
-shows are in no wrong caption either, or the matcher would learn that they never match.
+shows are in no wrong caption either, or the matcher would learn that they never match. Where a record says what each cell
+shows, a head that is not kept names the cells too: captions alone teach the eye shapes slowly.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from diorama.checkpoint import load_into, write_text
 from diorama.config import from_dict
+from diorama.data.coverage import KINDS, latent_kinds
 from diorama.data.shards import ShardSet
 from diorama.errors import ConfigError, DataError
 from diorama.ops.eye import pick
@@ -28,6 +30,7 @@ from diorama.text.matcher import Matcher, MatcherConfig
 from diorama.train.judge import spoil
 from diorama.train.log import Work
 from diorama.train.loop import LoopConfig, Result, run
+from diorama.train.naming import NamingHead, naming_loss
 from diorama.train.optim import OptimConfig
 from diorama.worlds.captions import caption, mirror_caption
 from diorama.worlds.scene import COLORS, FLOORS, LIGHTS, SHAPES, Body, Scene, held_out
@@ -54,26 +57,32 @@ class MatcherTraining:
     """Stills a step, all of one size."""
     wrong: int = 3
     """Wrong captions of each still a step, beside a true one."""
+    naming: float = 1.0
+    """Weight of naming what each cell shows, where records say it; 0 leaves it out."""
     init: Path | None = None
     """Folder of a matcher to go on from, of the same network; None starts anew."""
     matcher: MatcherConfig = field(default_factory=MatcherConfig)
     """The network."""
     train: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, warmup=50, decay=1500, ema_decay=0.995, sample_steps=500))
     """How long."""
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(adamw_lr=2e-3, adamw_names=("stem", "objection", "place")))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(adamw_lr=2e-3, adamw_names=("stem", "objection", "place", "naming_head")))
     """Learning rates."""
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.wrong) < 1 or self.held_out < 2:
-            raise ConfigError(f"batch_size {self.batch_size} and wrong {self.wrong} must be at least 1 and held_out {self.held_out} at least 2")
+        if min(self.batch_size, self.wrong) < 1 or self.held_out < 2 or self.naming < 0:
+            raise ConfigError(
+                f"batch_size {self.batch_size} and wrong {self.wrong} must be at least 1, held_out {self.held_out} at least 2 and naming "
+                f"{self.naming} at least 0"
+            )
 
 
 @dataclass(frozen=True)
 class Album:
     """Stills with their scenes, grouped by size so that a group makes batches."""
 
-    groups: tuple[tuple[Tensor, tuple[Scene, ...]], ...]
-    """Of each size: uint8 ``[N, 3, h, w]`` and N scenes."""
+    groups: tuple[tuple[Tensor, Tensor, tuple[Scene, ...]], ...]
+    """Of each size: pictures uint8 ``[N, 3, h, w]``, what each of their cells of 8 x 8 pixels shows as ``latent_kinds`` says it, int8
+    ``[N, len(KINDS), h / 8, w / 8]`` with -1 where that is not known, and N scenes."""
 
     @classmethod
     def gather(cls, shards: ShardSet, indices: Iterable[int], area: int) -> Album:
@@ -87,18 +96,22 @@ class Album:
         Raises:
             DataError: there are none.
         """
-        found: dict[tuple[int, ...], list[tuple[Tensor, Scene]]] = {}
+        found: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Scene]]] = {}
         for index in indices:
             frames, record = shards.read(index)
             if "scene" in record:
                 picture = pick(frames, 1, area)[0]
-                found.setdefault(tuple(picture.shape), []).append((picture, from_dict(Scene, record["scene"])))
+                grid = picture.shape[1] // 8, picture.shape[2] // 8
+                kinds = latent_kinds(record, (1, *grid))
+                known = torch.full((len(KINDS), *grid), -1, dtype=torch.int8) if kinds is None else kinds[:, 0].to(torch.int8)
+                found.setdefault(tuple(picture.shape), []).append((picture, known, from_dict(Scene, record["scene"])))
         if not found:
             raise DataError("the matcher's training set holds 0 stills; render some with: diorama worlds render --count 4000 --stills --out DIR")
-        return cls(tuple((torch.stack([p for p, _ in group]), tuple(s for _, s in group)) for group in found.values()))
+        lists = [tuple(zip(*group, strict=True)) for group in found.values()]
+        return cls(tuple((torch.stack(pictures), torch.stack(kinds), scenes) for pictures, kinds, scenes in lists))
 
     def __len__(self) -> int:
-        return sum(len(pictures) for pictures, _ in self.groups)
+        return sum(len(pictures) for pictures, _, _ in self.groups)
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,8 @@ class Exercise:
     """Of each picture a true caption and the wrong ones ``[B, 1 + wrong, M, D]``."""
     mask: Tensor
     """Which words are there ``[B, 1 + wrong, M]``."""
+    kinds: Tensor
+    """What each cell shows ``[B L, len(KINDS)]`` int64, -1 where that is not known."""
 
 
 def altered(scene: Scene, rng: random.Random, change: str) -> Scene | None:
@@ -185,6 +200,15 @@ def match_loss(words: Tensor, true: Tensor) -> Tensor:
     return (alone * balance).sum() / balance.sum() + 0.5 * among
 
 
+class _Pupil(nn.Module):
+    """A matcher with the head that names its cells, which is used in training only."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        super().__init__()
+        self.matcher = matcher
+        self.naming_head = NamingHead(matcher.config.widths[-1])
+
+
 class MatcherTask:
     """The loop's task.
 
@@ -198,10 +222,11 @@ class MatcherTask:
 
     def __init__(self, matcher: Matcher, encoder: CompactTextEncoder, album: Album, kept: Album, config: MatcherTraining) -> None:
         self.matcher, self.encoder, self.album, self.kept, self.config = matcher, encoder, album, kept, config
+        self.pupil = _Pupil(matcher)
 
     def module(self) -> nn.Module:
-        """Return the matcher."""
-        return self.matcher
+        """Return matcher and head."""
+        return self.pupil
 
     def describe(self) -> str:
         """Return one line on the training set."""
@@ -210,14 +235,16 @@ class MatcherTask:
     def batch(self, index: int) -> Exercise:
         """Return spoiled stills of one size with their captions; sizes come up as often as they have stills."""
         rng = random.Random(f"{self.config.train.seed}/{index}")
-        pictures, scenes = rng.choices(self.album.groups, weights=[len(pictures) for pictures, _ in self.album.groups])[0]
+        pictures, kinds, scenes = rng.choices(self.album.groups, weights=[len(pictures) for pictures, _, _ in self.album.groups])[0]
         chosen = rng.sample(range(len(pictures)), min(self.config.batch_size, len(pictures)))
         mirrored = rng.random() < 0.5
         told = [(scenes[i], *(_wrong(scenes[i], rng) for _ in range(self.config.wrong))) for i in chosen]
         texts = [caption(scene, rng.getrandbits(40)).dense for group in told for scene in group]
-        shown = pictures[torch.tensor(chosen)]
-        spoiled = spoil((shown.flip(-1) if mirrored else shown)[:, None], rng, torch.Generator().manual_seed(rng.getrandbits(62)))[:, 0]
-        return Exercise(spoiled, *_told(self.encoder, [mirror_caption(text) for text in texts] if mirrored else texts, len(chosen)))
+        shown, known = (values[torch.tensor(chosen)] for values in (pictures, kinds))
+        if mirrored:
+            shown, known, texts = shown.flip(-1), known.flip(-1), [mirror_caption(text) for text in texts]
+        spoiled = spoil(shown[:, None], rng, torch.Generator().manual_seed(rng.getrandbits(62)))[:, 0]
+        return Exercise(spoiled, *_told(self.encoder, texts, len(chosen)), known.long().permute(0, 2, 3, 1).flatten(0, 2))
 
     def work(self, batch: Exercise) -> Work:
         """Return stills, words, and operations of convolutions and words forth and back."""
@@ -229,24 +256,31 @@ class MatcherTask:
         return Work(samples=len(batch.pictures), tokens=batch.mask.numel(), flops=3.0 * (len(batch.pictures) * seen + batch.mask.numel() * said))
 
     def loss(self, batch: Exercise, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of a batch and how often the true caption is held the likeliest."""
+        """Return the loss of a batch, how often the true caption is held the likeliest, and how many cells are named right."""
         device = self.matcher.objection.weight.device
-        words = self.matcher(self.matcher.watch(batch.pictures.to(device)), batch.states.to(device), batch.mask.to(device))
+        cells = self.matcher.watch(batch.pictures.to(device))
+        words = self.matcher(cells, batch.states.to(device), batch.mask.to(device))
         true = torch.zeros(words.shape[:2], device=words.device)
         true[:, 0] = 1.0
         right = float((words.sum(-1).argmax(-1) == 0).float().mean())
-        return match_loss(words, true), {"right": right}
+        loss, figures = match_loss(words, true), {"right": right}
+        if self.config.naming:
+            kinds = batch.kinds.to(device)
+            weights = torch.where(kinds[:, 0] > 0, 1.0, 0.1)  # nine cells of ten show the background
+            named, told = naming_loss(self.pupil.naming_head, cells.flatten(0, 1), kinds, weights)
+            loss, figures = loss + self.config.naming * named, {**figures, **told}
+        return loss, figures
 
     def sample(self, module: nn.Module, folder: Path, step: int) -> None:
         """Write the accuracy on held-out stills."""
-        assert isinstance(module, Matcher)
+        assert isinstance(module, _Pupil)
         module.eval()
-        write_text(folder / f"accuracy-{step:06d}.json", json.dumps(accuracy(module, self.encoder, self.kept), indent=2) + "\n")
+        write_text(folder / f"accuracy-{step:06d}.json", json.dumps(accuracy(module.matcher, self.encoder, self.kept), indent=2) + "\n")
 
     def export(self, module: nn.Module, folder: Path) -> None:
         """Write the matcher's folder."""
-        assert isinstance(module, Matcher)
-        module.save(folder)
+        assert isinstance(module, _Pupil)
+        module.matcher.save(folder)
 
 
 def _told(encoder: CompactTextEncoder, texts: Sequence[str], num_pictures: int) -> tuple[Tensor, Tensor]:
@@ -260,7 +294,7 @@ def accuracy(matcher: Matcher, encoder: CompactTextEncoder, album: Album, *, see
     """Return for each of ``CHANGES`` how often the true caption of a still that is not spoiled beats one so changed, in [0, 1]."""
     rng, device = random.Random(seed), matcher.objection.weight.device
     beaten: dict[str, list[bool]] = {change: [] for change in CHANGES}
-    for pictures, scenes in album.groups:
+    for pictures, _, scenes in album.groups:
         for picture, scene in zip(pictures, scenes, strict=True):
             untrue = {change: found for change in CHANGES if (found := altered(scene, rng, change)) is not None}
             texts = [caption(told, rng.getrandbits(40)).dense for told in (scene, *untrue.values())]
