@@ -53,6 +53,16 @@ def test_another_autoencoder_has_another_cache(home: Path, tmp_path: Path) -> No
     assert first == load_encoders(home / "vae0", home / "text", CPU).functions().identity
 
 
+def test_another_decoder_keeps_the_cache(home: Path, tmp_path: Path) -> None:
+    autoencoder = Autoencoder.load(home / "vae0")
+    for name, changed in (("decoder", False), ("encoder", True)):
+        weight = next(value for key, value in autoencoder.named_parameters() if key.startswith(f"{name}.") and value.ndim > 1)
+        weight.data.mul_(0.5)
+        autoencoder.save(tmp_path / name)
+        first, second = (load_encoders(vae, home / "text", CPU).functions().identity for vae in (home / "vae0", tmp_path / name))
+        assert (first != second) == changed
+
+
 def test_the_parts_are_copied_byte_by_byte(home: Path, tmp_path: Path) -> None:
     load_encoders(home / "vae0", home / "text", CPU).export(tmp_path)
     for name, source in (("vae", home / "vae0"), ("text_encoder", home / "text" / "text_encoder"), ("tokenizer", home / "text" / "tokenizer")):

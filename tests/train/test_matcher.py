@@ -23,40 +23,17 @@ from diorama.train.matcher import CHANGES, Album, MatcherTask, MatcherTraining, 
 from diorama.train.optim import OptimConfig
 from diorama.worlds.captions import caption
 from diorama.worlds.sample import sample_scene
-from diorama.worlds.scene import COLORS, Body, Camera, Scene, held_out
+from diorama.worlds.scene import COLORS, Scene, held_out
 
 CPU = torch.device("cpu")
 TINY = MatcherConfig(area=1024, widths=(8, 8, 16), blocks=1, text_width=24, num_heads=2, depth=1)
 
 
 def scene(color: str, seed: int) -> Scene:
-    body = Body(
-        shape="sphere",
-        color=color,
-        size="medium",
-        radius=0.4,
-        finish="matte",
-        motion="rest",
-        direction="none",
-        partner=None,
-        position=(0, 0, 0.4),
-        yaw=0.0,
-        velocity=(0, 0, 0),
-    )
-    return Scene(
-        bodies=(body,),
-        floor="grass",
-        floor_color=(0, 1, 0),
-        backdrop="open",
-        light="day",
-        sun_azimuth=0.0,
-        camera=Camera(move="static", target=(0, 0, 0.4), distance=5, azimuth=0, elevation=0.3, amount=0.5, field_of_view=0.8),
-        width=32,
-        height=32,
-        num_frames=1,
-        fps=12.0,
-        seed=seed,
-    )
+    drawn = sample_scene(seed, split="train", width=32, height=32, num_frames=1, fps=12.0, num_bodies=1)
+    body = dataclasses.replace(drawn.bodies[0], shape="sphere", color=color, motion="rest", direction="none")
+    camera = dataclasses.replace(drawn.camera, move="static")
+    return dataclasses.replace(drawn, bodies=(body,), floor="grass", light="day", backdrop="open", camera=camera)
 
 
 @pytest.fixture(scope="module")

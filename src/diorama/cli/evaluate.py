@@ -47,6 +47,8 @@ class Prompt:
     """Solver steps."""
     guidance: float = 4.0
     """How strongly the prompt steers."""
+    candidates: int | None = None
+    """First frames drawn for each video, of which the best is taken; as the model prefers if left out."""
     device: str = "auto"
     """Where to generate."""
 
@@ -107,7 +109,9 @@ def _prompt(arguments: Sequence[str]) -> None:
     config = PromptConfig(count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height)
     prepare_cpu()
     pipeline = Pipeline.load(options.model, options.device)
-    label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}"
+    usual = 1 if pipeline.models.matcher is None else pipeline.models.scheduler.candidates
+    drawn = usual if options.candidates is None else options.candidates
+    label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}, {drawn} first frame{'s' if drawn > 1 else ''} drawn"
     with progress_bar() as progress:
         report = evaluate_prompt(
             lambda prompt, seed: (
@@ -119,6 +123,7 @@ def _prompt(arguments: Sequence[str]) -> None:
                     seed=seed,
                     steps=options.steps,
                     guidance_scale=options.guidance,
+                    candidates=drawn,
                 ).frames
             ),
             _reader(options),

@@ -21,6 +21,9 @@ from diorama.worlds.captions import mirror_caption
 
 __all__ = ["CacheConfig", "FrozenEncoders", "load_encoders", "open_cache", "write_cache"]
 
+_ENCODING = ("encoder.", "quant_conv.")
+"""Beginnings of the names of those weights of an autoencoder that latents depend on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
@@ -74,7 +77,9 @@ class FrozenEncoders:
             encoded = self.text.encode(prompts)
             return encoded.states, encoded.mask, encoded.pooled
 
-        video_weights = {**self.autoencoder.state_dict(), "mean": self.autoencoder.latents_mean, "std": self.autoencoder.latents_std}
+        # Latents stay what they are when only the decoder is trained further.
+        encoding = {name: value for name, value in self.autoencoder.state_dict().items() if name.startswith(_ENCODING)}
+        video_weights = {**encoding, "mean": self.autoencoder.latents_mean, "std": self.autoencoder.latents_std}
         identity = f"{tensors_hash(video_weights)}-{tensors_hash(self.text.state_dict())}"
         return Encoders(video=video, text=text, mirror=mirror_caption, identity=identity)
 
