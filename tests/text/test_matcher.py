@@ -56,6 +56,23 @@ def test_a_score_is_that_of_each_picture_alone_at_its_own_size(matcher: Matcher)
     torch.testing.assert_close(matcher.score(pictures(), states[:4], mask[:4]), scores)
 
 
+def test_it_learns_which_words_belong_to_which_picture() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        learner, states = Matcher(TINY), torch.randn(1, 2, 3, 12).expand(2, 2, 3, 12)
+    shown = torch.tensor([[1.0, -1.0, -1.0], [-1.0, -1.0, 1.0]])[:, :, None, None].expand(2, 3, 32, 32)
+    mask, optimizer = torch.ones(2, 2, 3, dtype=torch.bool), torch.optim.Adam(learner.parameters(), 3e-3)
+    for _ in range(60):
+        match = learner(learner.watch(shown), states, mask).sum(-1)
+        loss = torch.nn.functional.cross_entropy(match, torch.tensor([0, 1]))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    red, blue = (np.broadcast_to(np.array(color, np.uint8), (32, 32, 3)) for color in ((255, 0, 0), (0, 0, 255)))
+    assert learner.score([red, blue], states[0, 0], mask[0, 0]).argmax() == 0
+    assert learner.score([red, blue], states[0, 1], mask[0, 1]).argmax() == 1
+
+
 def test_a_saved_matcher_reads_back_within_a_byte(matcher: Matcher, tmp_path: Path) -> None:
     matcher.save(tmp_path / "m")
     again = Matcher.load(tmp_path / "m")

@@ -103,10 +103,10 @@ class Matcher(nn.Module):
         Returns:
             Log-probability that nothing contradicts a word ``[B, K, M]`` float32, 0 on padding; their sum is that of a match.
         """
-        x = self.words(states.flatten(1, 2))
+        x = self.words(states)
         for layer in self.layers:
-            x = layer(x, cells)
-        objections = self.objection(self.norm(x)).float().view(mask.shape)
+            x = layer(x, cells, mask)
+        objections = self.objection(self.norm(x)).float().squeeze(-1)
         return F.logsigmoid(-objections).masked_fill(~mask, 0.0)
 
     @torch.inference_mode()
@@ -165,19 +165,27 @@ class _Block(nn.Module):
 
 
 class _Layer(nn.Module):
-    """A pre-norm layer: words look into the picture and think."""
+    """A pre-norm layer: words look into the picture, tell each other what they saw, and think."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.query = nn.Linear(width, width)
         self.memory = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.told = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.SiLU(), nn.Linear(3 * width, width))
 
-    def forward(self, x: Tensor, cells: Tensor) -> Tensor:
-        q = torch.unflatten(self.query(self.norms[0](x)), -1, (self.num_heads, -1)).transpose(1, 2)
+    def forward(self, x: Tensor, cells: Tensor, mask: Tensor) -> Tensor:
+        """Return words ``[B, K, M, E]`` that have seen cells ``[B, L, E]`` and the words of their text, which ``mask`` ``[B, K, M]`` shows."""
+        texts = x.shape[1:3]
+        q = torch.unflatten(self.query(self.norms[0](x)).flatten(1, 2), -1, (self.num_heads, -1)).transpose(1, 2)
         k, v = torch.unflatten(self.memory(cells), -1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return torch.as_tensor(x + self.mlp(self.norms[1](x)))
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + torch.unflatten(self.out(seen), 1, texts)
+        q, k, v = torch.unflatten(self.qkv(self.norms[1](x)).flatten(0, 1), -1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        said = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.flatten(0, 1)[:, None, None]).transpose(1, 2).flatten(2)
+        x = x + torch.unflatten(self.told(said), 0, (-1, texts[0]))
+        return torch.as_tensor(x + self.mlp(self.norms[2](x)))

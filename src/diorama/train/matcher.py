@@ -37,7 +37,7 @@ from diorama.worlds.scene import COLORS, FLOORS, LIGHTS, SHAPES, Body, Scene, he
 
 __all__ = ["CHANGES", "Album", "Exercise", "MatcherTask", "MatcherTraining", "accuracy", "altered", "match_loss", "train"]
 
-CHANGES = {"shape": 0.45, "colour": 0.15, "swap": 0.1, "more": 0.1, "fewer": 0.1, "floor": 0.05, "light": 0.05}
+CHANGES = {"shape": 0.35, "colour": 0.12, "swap": 0.15, "more": 0.1, "fewer": 0.1, "floor": 0.1, "light": 0.08}
 """What a wrong caption says wrongly, and how often: a body's shape or colour, two bodies' shapes exchanged, a body too many or too few."""
 
 
