@@ -96,7 +96,7 @@ def test_every_answer_learns_from_every_part() -> None:
 
 
 def test_default_judge_is_small() -> None:
-    assert sum(p.numel() for p in Judge(JudgeConfig()).parameters()) * 2 < 1.2 * 2**20
+    assert sum(p.numel() for p in Judge(JudgeConfig()).parameters()) < 0.6 * 2**20
 
 
 def test_save_and_load(tmp_path: Path) -> None:
@@ -104,7 +104,8 @@ def test_save_and_load(tmp_path: Path) -> None:
     judge.save(tmp_path / "judge")
     again = Judge.load(tmp_path / "judge")
     assert again.config == TINY
-    assert all(torch.allclose(a, b, atol=2e-3) for a, b in zip(judge.state_dict().values(), again.state_dict().values(), strict=True))
+    for was, now in zip(judge.state_dict().values(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(now, was, atol=float(was.abs().max()) / 200, rtol=1e-3)  # half of the 127th part of a row's largest
     (tmp_path / "judge" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="missing"):
         Judge.load(tmp_path / "judge")

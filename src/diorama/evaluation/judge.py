@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diorama.checkpoint import load_into, save_folder, tensors_hash
+from diorama.checkpoint import in_bytes, load_into, save_folder, tensors_hash
 from diorama.config import load_json, to_dict
 from diorama.errors import ConfigError
 from diorama.ops.eye import Eye, pick
@@ -228,12 +228,12 @@ class Judge(nn.Module):
         return tensors_hash(self.state_dict())
 
     def save(self, folder: Path) -> None:
-        """Write config and half-precision weights.
+        """Write config and weights, matrices as bytes with a scale for each row.
 
         Raises:
             CheckpointError: the place cannot be written.
         """
-        save_folder(folder, {name: value.half() for name, value in self.state_dict().items()}, to_dict(self.config))
+        save_folder(folder, in_bytes(self.state_dict()), to_dict(self.config))
 
     @classmethod
     def load(cls, folder: Path) -> Judge:
