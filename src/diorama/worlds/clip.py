@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from diorama.worlds.cameras import Cameras, cameras
 from diorama.worlds.captions import Captions, caption
 from diorama.worlds.physics import Trajectory
 from diorama.worlds.render import render
-from diorama.worlds.sample import Split, sample_world
+from diorama.worlds.sample import Wanted, sample_world
 from diorama.worlds.scene import Scene
 
 __all__ = ["WorldClip", "film", "make_clip"]
@@ -36,35 +37,19 @@ class WorldClip:
     trajectory: Trajectory
 
 
-def make_clip(
-    seed: int,
-    *,
-    split: Split = "train",
-    width: int = 128,
-    height: int = 128,
-    num_frames: int = 33,
-    fps: float = 12.0,
-    num_bodies: int | None = None,
-    device: torch.device | str = "cpu",
-) -> WorldClip:
+def make_clip(seed: int, *, device: torch.device | str = "cpu", **wanted: Unpack[Wanted]) -> WorldClip:
     """Draw, simulate, render and caption one clip.
 
     Args:
         seed: The same seed and arguments give the same clip.
-        split: See ``sample_scene``.
-        width: Pixels.
-        height: Pixels.
-        num_frames: 1 for a still.
-        fps: Frames a second.
-        num_bodies: 1 to 4; drawn if not given.
         device: Where to render.
+        **wanted: Split, size, length and number of bodies, see ``sample_world``.
 
     Raises:
         InputError: an argument is out of range.
         MissingExtraError: MuJoCo is not installed.
     """
-    scene, trajectory = sample_world(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps, num_bodies=num_bodies)
-    return film(scene, trajectory, device=device)
+    return film(*sample_world(seed, **wanted), device=device)
 
 
 def film(scene: Scene, trajectory: Trajectory, *, num_frames: int | None = None, device: torch.device | str = "cpu") -> WorldClip:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from typing import Literal, TypeVar
+from typing import Literal, TypedDict, TypeVar, Unpack
 
 from diorama.errors import InputError
 from diorama.worlds.framing import aim, all_seen, balls_of, contacts_fit, motion_shows
@@ -17,7 +17,7 @@ from diorama.worlds.layout import RADII, Words, place_bodies
 from diorama.worlds.physics import Trajectory, simulate
 from diorama.worlds.scene import COLORS, FLOORS, SHAPES, Body, Camera, CameraMove, Finish, Floor, Light, Motion, Scene, Shape, held_out
 
-__all__ = ["Split", "sample_scene", "sample_world"]
+__all__ = ["Split", "Wanted", "sample_scene", "sample_world"]
 
 Split = Literal["train", "held_out", "any"]
 T = TypeVar("T")
@@ -61,18 +61,20 @@ _WORD_TRIES = 60
 _PLACE_TRIES = 14
 
 
-def sample_scene(
-    seed: int,
-    *,
-    split: Split = "train",
-    width: int = 128,
-    height: int = 128,
-    num_frames: int = 33,
-    fps: float = 12.0,
-    num_bodies: int | None = None,
-) -> Scene:
-    """Draw a scene; see ``sample_world`` for the arguments."""
-    return sample_world(seed, split=split, width=width, height=height, num_frames=num_frames, fps=fps, num_bodies=num_bodies)[0]
+class Wanted(TypedDict, total=False):
+    """Keywords of ``sample_world``, which has their defaults and says what they mean."""
+
+    split: Split
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    num_bodies: int | None
+
+
+def sample_scene(seed: int, **wanted: Unpack[Wanted]) -> Scene:
+    """Draw a scene; arguments and errors as ``sample_world``."""
+    return sample_world(seed, **wanted)[0]
 
 
 def sample_world(
