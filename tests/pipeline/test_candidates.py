@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from diorama.errors import InputError
-from diorama.pipeline.candidates import best_match, candidates, num_candidates
+from diorama.pipeline.candidates import best_match, candidates, num_candidates, told_apart
 from diorama.pipeline.generate import denoise, prepare
 from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, blank
-from diorama.text.matcher import Matcher, MatcherConfig
+from diorama.text.captioner import Captioner, CaptionerConfig
+from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
 
 REQUEST = Request(prompt="red ball", width=48, height=32, num_frames=9, steps=2, seed=5)
 GUIDE: list[Item] = [Guide(prompt="red ball")]
@@ -25,13 +26,17 @@ GUIDE: list[Item] = [Guide(prompt="red ball")]
 
 @pytest.fixture(scope="module")
 def choosy(models: Models) -> Models:
-    """Return the tiny model with a matcher, three candidates and a still first."""
+    """Return the tiny model with a captioner, three candidates and a still first."""
+    vocabulary = build_vocabulary(["[UNK]", "red", "blue", "ball", "cube"], ["red blue ball cube"], 170)
+    size = CaptionerConfig(
+        vocabulary_size=len(vocabulary), max_tokens=12, num_frames=2, area=1024, widths=(8, 8, 16), reach=1, num_heads=2, depth=1, decoder_width=16
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        matcher = Matcher(MatcherConfig(area=1024, widths=(8, 8, 16), blocks=1, text_width=24, num_heads=2, depth=1)).eval()
-        matcher.objection.weight.data.normal_()
+        captioner = Captioner(size, PromptTokenizer(vocabulary)).eval()
+        captioner.table.weight.data.normal_()
     scheduler = dataclasses.replace(models.scheduler, still_first=True, candidates=3)
-    return dataclasses.replace(models, matcher=matcher.requires_grad_(False), scheduler=scheduler)
+    return dataclasses.replace(models, captioner=captioner.requires_grad_(False), scheduler=scheduler)
 
 
 def made(models: Models, request: Request, items: Sequence[Item] = GUIDE) -> torch.Tensor:
@@ -42,8 +47,8 @@ def test_how_many_are_drawn(models: Models, choosy: Models) -> None:
     assert num_candidates(choosy, REQUEST) == 3
     assert num_candidates(choosy, dataclasses.replace(REQUEST, candidates=5)) == 5
     assert num_candidates(models, REQUEST) == 1
-    assert num_candidates(dataclasses.replace(choosy, matcher=None), REQUEST) == 1
-    with pytest.raises(InputError, match="no matcher"):
+    assert num_candidates(dataclasses.replace(choosy, captioner=None), REQUEST) == 1
+    with pytest.raises(InputError, match="no captioner"):
         num_candidates(models, dataclasses.replace(REQUEST, candidates=2))
     for number in (0, 65):
         with pytest.raises(InputError, match="allowed is 1 to 64"):
@@ -87,6 +92,14 @@ def test_progress_counts_the_steps_of_all_candidates(choosy: Models) -> None:
     assert {total for _, total in stills} == {6}
 
 
+def test_words_that_are_unlikely_of_every_picture_do_not_count() -> None:
+    known = torch.tensor([[0.9, 0.1], [0.1, 0.1], [0.5, 0.1]]).log()
+    strange = torch.tensor([[1e-9], [1e-3], [1e-6]]).log()
+    assert told_apart(known).argmax() == 0
+    torch.testing.assert_close(told_apart(torch.cat([known, strange], 1)), told_apart(known))
+    assert told_apart(strange).tolist() == [0, 0, 0]
+
+
 def test_cues_count_by_their_weight_at_the_first_frame(choosy: Models) -> None:
     rng = np.random.default_rng(1)
     pictures = [rng.integers(0, 256, (32, 48, 3), dtype=np.uint8) for _ in range(6)]
@@ -98,9 +111,9 @@ def test_cues_count_by_their_weight_at_the_first_frame(choosy: Models) -> None:
         assert best_match(choosy, pictures, mixed) == chosen[prompt]
 
 
-def test_the_matcher_travels_with_the_model(choosy: Models, models: Models, tmp_path: Path) -> None:
+def test_the_captioner_travels_with_the_model(choosy: Models, models: Models, tmp_path: Path) -> None:
     save_models(choosy, tmp_path / "m")
     again = load_models(tmp_path / "m", "cpu")
-    assert again.matcher is not None
+    assert again.captioner is not None
     assert again.scheduler.candidates == 3
     assert again.hash != models.hash

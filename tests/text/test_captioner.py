@@ -124,3 +124,16 @@ def test_bad_configs() -> None:
     for bad, message in (({"num_frames": 1}, "too small"), ({"num_heads": 5}, "multiples"), ({"decoder_depth": 0}, "at least 1")):
         with pytest.raises(ConfigError, match=message):
             CaptionerConfig(**bad)
+
+
+def test_the_likelihood_of_a_text_is_that_of_its_pieces_one_after_another(captioner: Captioner) -> None:
+    pieces = captioner.likelihood(clips(), "a red ball", "short")
+    ids = captioner.tokenizer.encode(["a red ball"], 12).ids
+    assert pieces.shape == (3, ids.shape[1] - 1)
+    assert bool((pieces < 0).all())
+    alone = captioner.likelihood(clips()[1:2], "a red ball", "short")
+    torch.testing.assert_close(alone[0], pieces[1])
+    start = captioner.likelihood(clips(), "a red", "short")
+    torch.testing.assert_close(start, pieces[:, : start.shape[1]])
+    assert not torch.allclose(captioner.likelihood(clips(), "a red ball", "dense"), pieces)
+    assert captioner.likelihood(clips(), "ball " * 40).shape == (3, 11)

@@ -109,7 +109,7 @@ def _prompt(arguments: Sequence[str]) -> None:
     config = PromptConfig(count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height)
     prepare_cpu()
     pipeline = Pipeline.load(options.model, options.device)
-    usual = 1 if pipeline.models.matcher is None else pipeline.models.scheduler.candidates
+    usual = 1 if pipeline.models.captioner is None else pipeline.models.scheduler.candidates
     drawn = usual if options.candidates is None else options.candidates
     label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}, {drawn} first frame{'s' if drawn > 1 else ''} drawn"
     with progress_bar() as progress:
@@ -143,7 +143,7 @@ def _reader(options: Prompt) -> Reader:
         from diorama.evaluation.captions import CaptionReader
         from diorama.text import Captioner
 
-        captioner = Captioner.load(options.captioner or models / "captioner")
+        captioner = Captioner.load(options.captioner or models / "default" / "captioner")
         return CaptionReader(captioner.write, captioner.state_dict())
     from diorama.evaluation.judge import Judge
 

@@ -1,4 +1,4 @@
-"""``diorama train autoencoder|transformer|text|judge|matcher|captioner CONFIG.toml [--key value]``."""
+"""``diorama train autoencoder|transformer|text|judge|captioner CONFIG.toml [--key value]``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ WHAT = {
     "transformer": "the diffusion transformer, on cached latents",
     "text": "the compact text encoder, distilled from MiniLM",
     "judge": "the judge of evaluate prompt, on shards",
-    "matcher": "which picture shows what a prompt says, on shards of stills",
     "captioner": "frames to captions, on shards with captions",
 }
 USAGE = (
@@ -102,14 +101,6 @@ def _judge(path: Path, overrides: Sequence[str], folder: Path, device: torch.dev
     train(load_toml(JudgeTraining, path, overrides), folder, device)
 
 
-def _matcher(path: Path, overrides: Sequence[str], folder: Path, device: torch.device) -> None:
-    from diorama.config import load_toml
-    from diorama.train.matcher import MatcherTraining, train
-
-    train(load_toml(MatcherTraining, path, overrides), folder, device)
-    print(f"held-out stills: {(folder / 'accuracy.json').read_text(encoding='utf-8')}")
-
-
 def _captioner(path: Path, overrides: Sequence[str], folder: Path, device: torch.device) -> None:
     from diorama.config import load_toml
     from diorama.train.captioner import CaptionerTraining, train
@@ -125,6 +116,5 @@ _TRAIN: dict[str, Callable[[Path, Sequence[str], Path, torch.device], None]] = {
     "transformer": _transformer,
     "text": _text,
     "judge": _judge,
-    "matcher": _matcher,
     "captioner": _captioner,
 }

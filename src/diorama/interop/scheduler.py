@@ -42,7 +42,7 @@ class SchedulerConfig:
     still_first: bool = False
     """Whether the first frame of a clip of which nothing is given is made alone, and then animated, unless a request says otherwise."""
     candidates: int = 1
-    """How many first frames are drawn where nothing is given, for the model's matcher to choose from, unless a request says otherwise."""
+    """How many first frames are drawn where nothing is given, for the model's captioner to choose from, unless a request says otherwise."""
     times: Literal["even", "unipc", "euler"] = "even"
     """How the times between noise and data are spaced before the shift: evenly to 0, or as diffusers' schedulers of these names do."""
 

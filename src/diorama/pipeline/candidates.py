@@ -1,14 +1,18 @@
 """Several first frames drawn for one prompt, and the choice among them.
 
 A still costs a tenth of the clip that it begins, and what it gets wrong the clip keeps: so the still is the place to be choosy.
+
+Source: ranking samples by a second network is as in https://arxiv.org/abs/2102.12092, which asks CLIP.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from diorama.errors import InputError
 from diorama.media import Pixels
@@ -16,22 +20,24 @@ from diorama.pipeline.load import Models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, LatentState, blank
 
-__all__ = ["best_match", "candidates", "num_candidates"]
+__all__ = ["best_match", "candidates", "num_candidates", "told_apart"]
 
 _APART = 0x9E3779B97F4A7C15
 """Between the seeds of two candidates, so that those of neighbouring seeds are never the same; the golden ratio in 64 bits."""
+_SAYABLE = 0.2
+"""A piece of a prompt counts if the captioner would write it of some picture with at least this probability."""
 
 
 def num_candidates(models: Models, request: Request) -> int:
-    """Return how many first frames are drawn: as the request says, or else the scheduler, if the model has a matcher.
+    """Return how many first frames are drawn: as the request says, or else the scheduler, if the model has a captioner.
 
     Raises:
         InputError: the request asks for several and the model has none to choose with.
     """
     if request.candidates is None:
-        return 1 if models.matcher is None else models.scheduler.candidates
-    if request.candidates > 1 and models.matcher is None:
-        raise InputError(f"{request.candidates} candidates were asked for and this model has no matcher to choose with; leave candidates out")
+        return 1 if models.captioner is None else models.scheduler.candidates
+    if request.candidates > 1 and models.captioner is None:
+        raise InputError(f"{request.candidates} candidates were asked for and this model has no captioner to choose with; leave candidates out")
     return request.candidates
 
 
@@ -50,18 +56,31 @@ def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentSta
 
 
 def best_match(models: Models, pictures: Sequence[Pixels], cues: Sequence[Cue]) -> int:
-    """Return which picture shows best what is said of it; the first of several as good.
+    """Return of which picture the captioner would rather say what is said of it; the first of several as good.
 
     Args:
-        models: Whose matcher and text encoder judge.
+        models: Whose captioner judges.
         pictures: uint8 ``[H, W, 3]`` each.
         cues: What is said; each counts by its weight at the first latent frame.
     """
-    assert models.matcher is not None
-    texts = models.text_encoder.encode([cue.prompt for cue in cues])
+    assert models.captioner is not None
     total = torch.zeros(len(pictures))
-    for cue, states, mask in zip(cues, texts.states, texts.mask, strict=True):
+    for cue in cues:
         weight = float(cue.weight[0])
         if weight > 0:
-            total += weight * models.matcher.score(pictures, states, mask)
+            total += weight * told_apart(models.captioner.likelihood([picture[None] for picture in pictures], cue.prompt))
     return int(total.argmax())
+
+
+def told_apart(pieces: Tensor) -> Tensor:
+    """Return how well a caption fits each of several pictures, by the words that are likely of one of them at least.
+
+    A word that the captioner was never taught is unlikely of all, and how unlikely tells nothing of the pictures.
+
+    Args:
+        pieces: Log-probability of each piece of the caption for each picture ``[N, M]``.
+
+    Returns:
+        ``[N]``; only differences count.
+    """
+    return (pieces * (pieces.amax(0) > math.log(_SAYABLE))).sum(1)

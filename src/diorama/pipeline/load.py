@@ -24,8 +24,8 @@ from diorama.interop.repository import looks_original, open_original
 from diorama.interop.scheduler import SchedulerConfig, read_scheduler, scheduler_json
 from diorama.shapes import Stride
 from diorama.text import Grammar, TextEncoder
+from diorama.text.captioner import Captioner
 from diorama.text.encoder import CompactTextEncoder, load_text_encoder
-from diorama.text.matcher import Matcher
 from diorama.transformer.model import Transformer
 
 __all__ = ["Models", "SchedulerConfig", "load_models", "model_folder", "save_models", "write_index"]
@@ -50,8 +50,8 @@ class Models:
     """For flow times below ``boundary``; None where one transformer does all."""
     boundary: float | None = None
     """Flow time, 0 to 1, at which the second transformer takes over."""
-    matcher: Matcher | None = None
-    """Says which of several pictures shows what a prompt says; None if the folder has no ``matcher/``."""
+    captioner: Captioner | None = None
+    """Says of which of several pictures a prompt is the better caption; None if the folder has no ``captioner/``."""
     image_encoder: ClipImageEncoder | None = None
     """Of pictures, for transformers that look at them so."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -82,8 +82,8 @@ class Models:
     def hash(self) -> str:
         """16 hex digits that identify all weights."""
         parts = {"transformer": self.transformer, "vae": self.autoencoder, "text_encoder": self.text_encoder, "transformer_2": self.transformer_2}
-        if self.matcher is not None:
-            parts["matcher"] = self.matcher
+        if self.captioner is not None:
+            parts["captioner"] = self.captioner
         modules = {part: model for part, model in parts.items() if isinstance(model, nn.Module)}
         return checkpoint.tensors_hash({f"{part}.{name}": value for part, model in modules.items() for name, value in model.state_dict().items()})
 
@@ -142,7 +142,7 @@ def load_models(source: str | Path | None = None, device: str = "auto", dtype: t
         scheduler=read_scheduler(scheduler) if scheduler.is_file() else SchedulerConfig(),
         device=where,
         grammar=Grammar.load(folder) if (folder / _GRAMMAR).is_file() else None,
-        matcher=Matcher.load(folder / "matcher", device=where) if (folder / "matcher").is_dir() else None,
+        captioner=Captioner.load(folder / "captioner", device=where) if (folder / "captioner").is_dir() else None,
         exact=dtype == torch.float32,
     )
 
@@ -182,8 +182,8 @@ def save_models(models: Models, folder: Path) -> None:
     models.transformer.save(folder / "transformer")
     models.autoencoder.save(folder / "vae")
     models.text_encoder.save(folder)
-    if models.matcher is not None:
-        models.matcher.save(folder / "matcher")
+    if models.captioner is not None:
+        models.captioner.save(folder / "captioner")
     if models.grammar is not None:
         grammar = {"words": models.grammar.words, "paraphrases": models.grammar.paraphrases}
         checkpoint.write_text(folder / _GRAMMAR, json.dumps(grammar, indent=1) + "\n")

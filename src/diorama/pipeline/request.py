@@ -52,7 +52,7 @@ class Options(TypedDict, total=False):
     still_first: bool
     """Make the first frame alone, then the others with it given, where nothing is given of the clip."""
     candidates: int
-    """First frames drawn where nothing is given of the clip; the one that matches the prompt best is taken."""
+    """First frames drawn where nothing is given of the clip; the one that the prompt describes best is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,8 @@ class Request:
     still_first: bool | None = None
     """Whether the first frame is made alone, then the others with it given, where nothing is given of the clip. None: as the scheduler says."""
     candidates: int | None = None
-    """First frames, or stills, that are drawn where nothing is given of the clip; the model's matcher takes the one that shows best what the
-    prompt says. 1 to 64; 1 is the first drawn, as is. None: as the scheduler says. Refused above 1 by a model without a matcher."""
+    """First frames, or stills, that are drawn where nothing is given of the clip; the model's captioner takes the one of which it would
+    rather say the prompt. 1 to 64; 1 is the first drawn, as is. None: as the scheduler says. Refused above 1 by a model without a captioner."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):

@@ -139,8 +139,7 @@ class Captioner(nn.Module):
         if not clips:
             return []
         config, device = self.config, self.table.weight.device
-        seen = [self.watch(pick(clip, config.num_frames, config.area)[None].to(device).float() / 127.5 - 1.0) for clip in clips]
-        states = torch.cat(seen)
+        states = self._seen(clips)
         kinds = torch.full((len(clips),), KINDS.index(kind), device=device)
         ids = torch.full((len(clips), 1), MARK, device=device)
         done = torch.zeros(len(clips), dtype=torch.bool, device=device)
@@ -150,6 +149,29 @@ class Captioner(nn.Module):
             ids = torch.cat([ids, torch.where(done, MARK, following)[:, None]], 1)
         pieces = self.tokenizer.vocabulary
         return [sentence([pieces[i] for i in row if i != MARK]) for row in ids[:, 1:].tolist()]
+
+    @torch.inference_mode()
+    def likelihood(self, clips: Sequence[np.ndarray], text: str, kind: Kind = "dense") -> Tensor:
+        """Return how likely each piece of a text is as the next word of a caption of each clip.
+
+        Args:
+            clips: uint8 ``[T, H, W, 3]`` each, any lengths and sizes.
+            text: The caption; what is beyond ``max_tokens`` is left out.
+            kind: Which kind of caption it is.
+
+        Returns:
+            Log-probabilities ``[N, M]`` float32 on the CPU, of the M pieces of the text.
+        """
+        ids = self.tokenizer.encode([text], self.config.max_tokens).ids.to(self.table.weight.device).expand(len(clips), -1)
+        kinds = torch.full((len(clips),), KINDS.index(kind), device=ids.device)
+        logits = self(self._seen(clips), ids[:, :-1], kinds)
+        pieces: Tensor = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].cpu()
+        return pieces
+
+    def _seen(self, clips: Sequence[np.ndarray]) -> Tensor:
+        """Return what the eye sees of clips, ``[N, Q, 2 E]``."""
+        size, device = self.config, self.table.weight.device
+        return torch.cat([self.watch(pick(clip, size.num_frames, size.area)[None].to(device).float() / 127.5 - 1.0) for clip in clips])
 
     def save(self, folder: Path) -> None:
         """Write config, vocabulary and weights, matrices as bytes with a scale for each row.

@@ -58,8 +58,8 @@ class FrozenEncoders:
             CheckpointError: the disk is full or the place is not writable.
         """
         parts = {"vae": self.autoencoder_folder, **{part: self.text_folder / part for part in ("text_encoder", "tokenizer")}}
-        if (self.text_folder / "matcher").is_dir():  # it reads this text encoder's states
-            parts["matcher"] = self.text_folder / "matcher"
+        if (self.text_folder / "captioner").is_dir():
+            parts["captioner"] = self.text_folder / "captioner"
         try:
             for name, source in parts.items():
                 shutil.copytree(source, folder / name, dirs_exist_ok=True)
