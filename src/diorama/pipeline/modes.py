@@ -49,7 +49,8 @@ __all__ = [
 def text(desk: Desk, prompt: str) -> Film:
     """Make a video from a prompt.
 
-    The packaged model makes the first frame alone and animates it; without ``still_first`` all frames are made together.
+    The packaged model draws six first frames, keeps the one that the prompt describes best (``candidates``) and animates it; without
+    ``still_first`` all frames are made together.
 
     Args:
         desk: Model and options.
