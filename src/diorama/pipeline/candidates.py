@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from diorama.errors import InputError
 from diorama.media import Pixels
@@ -26,6 +27,8 @@ _APART = 0x9E3779B97F4A7C15
 """Between the seeds of two candidates, so that those of neighbouring seeds are never the same; the golden ratio in 64 bits."""
 _SAYABLE = 0.2
 """A piece of a prompt counts if the captioner would write it of some picture with at least this probability."""
+_MEANING = 30.0
+"""What a cosine of 1 between the meanings of caption and prompt is worth, in units of log-probability; 10 to 100 do alike (docs/log.md)."""
 
 
 def num_candidates(models: Models, request: Request) -> int:
@@ -56,19 +59,26 @@ def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentSta
 
 
 def best_match(models: Models, pictures: Sequence[Pixels], cues: Sequence[Cue]) -> int:
-    """Return of which picture the captioner would rather say what is said of it; the first of several as good.
+    """Return which picture is most like what is said of it; the first of several as good.
+
+    The captioner tells in two ways: how likely it holds the prompt's words to be of each picture, which is sharp but knows no words beyond its
+    own, and how near in meaning its own caption is to the prompt, by the text encoder.
 
     Args:
-        models: Whose captioner judges.
+        models: Whose captioner and text encoder judge.
         pictures: uint8 ``[H, W, 3]`` each.
         cues: What is said; each counts by its weight at the first latent frame.
     """
     assert models.captioner is not None
+    clips = [picture[None] for picture in pictures]
+    seen = models.text_encoder.encode(models.captioner.write(clips)).pooled
+    asked = models.text_encoder.encode([cue.prompt for cue in cues]).pooled
     total = torch.zeros(len(pictures))
-    for cue in cues:
+    for cue, meaning in zip(cues, asked, strict=True):
         weight = float(cue.weight[0])
         if weight > 0:
-            total += weight * told_apart(models.captioner.likelihood([picture[None] for picture in pictures], cue.prompt))
+            likely = told_apart(models.captioner.likelihood(clips, cue.prompt))
+            total += weight * (likely + _MEANING * functional.cosine_similarity(seen, meaning[None]).cpu())
     return int(total.argmax())
 
 
