@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import torch
+
 from diorama import Pipeline
 from diorama.evaluation.judge import Judge
-from diorama.text import Captioner
+from diorama.pipeline.candidates import best_match
+from diorama.pipeline.state import Cue
 
 MODELS = Path(__file__).resolve().parents[1] / "src" / "diorama" / "models"
 
@@ -20,4 +24,17 @@ def test_the_packaged_parts_load_and_fit_together() -> None:
     assert models.transformer.config.in_channels == models.autoencoder.config.latent_channels
     assert models.transformer.config.text_dim == models.text_encoder.width
     assert Judge.load(MODELS / "judge") is not None
-    assert Captioner.load(MODELS / "captioner").config.num_queries == 11
+    assert models.captioner is not None
+    assert models.captioner.config.num_queries == 11
+    assert models.scheduler.candidates > 1
+
+
+def test_the_packaged_captioner_finds_the_picture_that_a_caption_was_written_for() -> None:
+    pytest.importorskip("mujoco", reason="worlds are simulated by MuJoCo")
+    from diorama.worlds.clip import make_clip
+
+    models = Pipeline.load(device="cpu").models
+    clips = [make_clip(seed, width=128, height=128, num_frames=1, num_bodies=2) for seed in range(900, 908)]
+    pictures = [clip.frames.numpy()[0] for clip in clips]
+    found = [best_match(models, pictures, [Cue(clip.captions.dense, torch.ones(1))]) for clip in clips]
+    assert sum(place == chosen for place, chosen in enumerate(found)) >= 7
