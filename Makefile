@@ -28,4 +28,4 @@ check: .venv/dev
 	touch $@ .venv/base
 
 clean:
-	rm -rf .venv demo.mp4 demo.png
+	rm -rf .venv demo.mp4 demo-sheet.png
