@@ -2,8 +2,8 @@
 
     python benchmarks/candidates.py [--prompts 48] [--drawn 8] [--model FOLDER]
 
-Scenes are other ones than those of `diorama evaluate prompt`; every fourth prompt is in words that no training caption uses. Eight
-stills for 48 prompts take about five minutes on a core.
+Scenes are other ones than those of `diorama evaluate prompt`; every fourth prompt is in words that no training caption uses. Six
+stills for 48 prompts took five and a half minutes on two cores.
 """
 
 from __future__ import annotations

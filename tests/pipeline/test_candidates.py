@@ -100,15 +100,26 @@ def test_words_that_are_unlikely_of_every_picture_do_not_count() -> None:
     assert told_apart(strange).tolist() == [0, 0, 0]
 
 
-def test_cues_count_by_their_weight_at_the_first_frame(choosy: Models) -> None:
-    rng = np.random.default_rng(1)
-    pictures = [rng.integers(0, 256, (32, 48, 3), dtype=np.uint8) for _ in range(6)]
-    chosen = {}
-    for prompt in ("red ball", "blue cube"):
-        chosen[prompt] = best_match(choosy, pictures, [Cue(prompt, torch.ones(2))])
-        other = "blue cube" if prompt == "red ball" else "red ball"
-        mixed = [Cue(other, torch.tensor([0.0, 1.0])), Cue(prompt, torch.tensor([0.5, 0.0]))]
-        assert best_match(choosy, pictures, mixed) == chosen[prompt]
+def test_cues_count_by_their_weight_at_the_first_frame(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [np.full((32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
+
+    def likelihood(_: Captioner, clips: Sequence[np.ndarray], text: str) -> torch.Tensor:
+        wanted = {"red ball": 100, "blue cube": 200}[text]
+        return torch.tensor([[-0.01 if clip[0, 0, 0, 0] == wanted else -20.0] for clip in clips])
+
+    monkeypatch.setattr(Captioner, "likelihood", likelihood)
+    monkeypatch.setattr(Captioner, "write", lambda _, clips: ["ball"] * len(clips))
+    red, blue = Cue("red ball", torch.tensor([1.0, 0.0])), Cue("blue cube", torch.tensor([0.0, 1.0]))
+    assert best_match(choosy, pictures, [red, blue]) == 1
+    assert best_match(choosy, pictures, [dataclasses.replace(blue, weight=torch.ones(2))]) == 2
+    assert best_match(choosy, pictures, [red, dataclasses.replace(blue, weight=torch.full((2,), 2.0))]) == 2
+
+
+def test_the_nearer_meaning_wins_where_no_word_is_known(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [np.full((32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
+    monkeypatch.setattr(Captioner, "likelihood", lambda _, clips, text: torch.full((len(clips), 2), -9.0))
+    monkeypatch.setattr(Captioner, "write", lambda _, clips: ["cube", "red ball", "blue"])
+    assert best_match(choosy, pictures, [Cue("red ball", torch.ones(1))]) == 1
 
 
 def test_the_captioner_travels_with_the_model(choosy: Models, models: Models, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from diorama.config import to_dict
+from diorama.data import Sample, write_shard
 from diorama.errors import ConfigError, DataError
 from diorama.evaluation.judge import DIRECTIONS, Judge, JudgeConfig, truth
-from diorama.train.judge import Bank, JudgeTask, JudgeTraining, accuracy, loss, mirror, spoil
+from diorama.train.judge import Bank, JudgeTask, JudgeTraining, accuracy, loss, mirror, spoil, train
 from diorama.train.loop import LoopConfig, run
 from diorama.train.optim import OptimConfig
 from diorama.worlds.scene import CAMERA_MOVES, COLORS, Body, Camera, Scene
@@ -148,3 +151,20 @@ def test_training_tells_colors_apart(bank: Bank, tmp_path: Path) -> None:
 def test_bad_training_config() -> None:
     with pytest.raises(ConfigError, match="batch_size"):
         JudgeTraining(data=Path("x"), batch_size=0)
+
+
+def test_training_goes_on_from_a_judge_that_read_smaller_frames(tmp_path: Path) -> None:
+    colors = ("red", "blue", "green", "pink")
+    samples = [Sample(key=color, frames=flat(color), fps=12.0, record={"scene": to_dict(scene(color))}) for color in colors]
+    write_shard(tmp_path / "shards", 0, samples)
+    start = judge_of(3)
+    start.save(tmp_path / "start")
+    larger = dataclasses.replace(TINY, area=2304)
+    config = JudgeTraining(
+        data=tmp_path / "shards", held_out=2, batch_size=2, init=tmp_path / "start", judge=larger, train=LoopConfig(steps=1, warmup=0, sample_steps=9)
+    )
+    trained = Judge.load(train(config, tmp_path / "run", torch.device("cpu")).folder)
+    assert trained.config.area == 2304
+    anew = judge_of(0).heads.shot_head.weight
+    near, far = (float((trained.heads.shot_head.weight - other).detach().abs().mean()) for other in (start.heads.shot_head.weight, anew))
+    assert near < far / 2

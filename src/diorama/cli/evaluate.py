@@ -102,6 +102,8 @@ def _prompt(arguments: Sequence[str]) -> None:
     options: Prompt = parse(Prompt, arguments, command="evaluate prompt")
     from diorama.evaluation.prompt import PromptConfig, evaluate_prompt
     from diorama.pipeline import Pipeline
+    from diorama.pipeline.candidates import num_candidates
+    from diorama.pipeline.request import Request
     from diorama.runtime import prepare_cpu
     from diorama.shapes import parse_size
 
@@ -109,8 +111,7 @@ def _prompt(arguments: Sequence[str]) -> None:
     config = PromptConfig(count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height)
     prepare_cpu()
     pipeline = Pipeline.load(options.model, options.device)
-    usual = 1 if pipeline.models.captioner is None else pipeline.models.scheduler.candidates
-    drawn = usual if options.candidates is None else options.candidates
+    drawn = num_candidates(pipeline.models, Request(prompt="", candidates=options.candidates))
     label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}, {drawn} first frame{'s' if drawn > 1 else ''} drawn"
     with progress_bar() as progress:
         report = evaluate_prompt(
