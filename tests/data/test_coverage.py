@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from diorama.data.coverage import KINDS, coverage_record, latent_coverage, latent_kinds
+from diorama.data.coverage import KINDS, camera_kind, coverage_record, latent_coverage, latent_kinds
 from diorama.errors import DataError
+from diorama.worlds.scene import CAMERA_MOVES
 
 
 def objects() -> torch.Tensor:
@@ -71,6 +72,19 @@ def test_kinds_need_bodies_and_a_scene_that_fit() -> None:
     for wrong in ([], [{"shape": "cube", "color": "green", "motion": "rest"}], [{}]):
         with pytest.raises(DataError, match="coverage is damaged"):
             latent_kinds({"coverage": coverage, "scene": {"bodies": wrong}}, (2, 2, 3))
+
+
+def test_a_mirror_turns_the_camera_round() -> None:
+    def kind(move: str, mirrored: bool) -> str:
+        found = camera_kind({"scene": {"camera": {"move": move}}}, mirrored)
+        assert found is not None
+        return CAMERA_MOVES[found - 1]
+
+    for move, mirrored in (("static", "static"), ("pan_left", "pan_right"), ("orbit_right", "orbit_left"), ("tilt_up", "tilt_up")):
+        assert (kind(move, False), kind(move, True)) == (move, mirrored)
+    assert camera_kind({"captions": {}}, False) is None
+    with pytest.raises(DataError, match="moves by 'roll_left'"):
+        camera_kind({"scene": {"camera": {"move": "roll_left"}}}, True)
 
 
 def test_an_empty_scene_covers_nothing() -> None:

@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record = {
             "captions": {"dense": [f"a red ball moves left {i}"], "short": ["red ball"]},
             "coverage": coverage_record(instances),
-            "scene": {"bodies": [{"shape": "sphere", "color": "red", "motion": "roll"}]},
+            "scene": {"bodies": [{"shape": "sphere", "color": "red", "motion": "roll"}], "camera": {"move": "pan_left"}},
         }
         samples.append(Sample(key=f"clip{i}", frames=np.ascontiguousarray(pixels), fps=12.0, record=record))
     write_shard(folder / "shards", 0, samples)

@@ -17,10 +17,11 @@ from diorama.runtime import generator
 from diorama.train.cache import load_encoders, open_cache
 from diorama.train.checkpoints import opener
 from diorama.train.lora import LoraConfig
-from diorama.train.naming import NamingConfig, NamingHead, WithNaming, naming_loss
+from diorama.train.naming import NAMED, NamingConfig, NamingHead, WithNaming, naming_loss
 from diorama.train.state import checkpoints
 from diorama.train.transformer import TransformerTask, TransformerTrainConfig, pack_loss, train_transformer
 from diorama.transformer import Transformer
+from diorama.worlds.scene import CAMERA_MOVES
 
 
 def named_config(home: Path, *, steps: int = 4, weight: float = 0.5, block: int = 1) -> TransformerTrainConfig:
@@ -35,17 +36,18 @@ def named_task(home: Path, block: int = 1) -> TransformerTask:
 
 def test_the_loss_is_the_weighted_cross_entropy_of_what_is_known() -> None:
     head, features = NamingHead(8), torch.randn(4, 8, generator=generator(0))
-    kinds = torch.tensor([[1, 2, 3], [0, 0, 0], [-1, -1, -1], [4, 1, 1]])
-    weights = torch.tensor([2.0, 1.0, 5.0, 0.0])  # nothing is known of the third, the fourth does not count
+    kinds = torch.tensor([[1, 2, 3, 5], [0, 0, 0, -1], [-1, -1, -1, 2], [4, 1, 1, 3]])
+    weights = torch.tensor([2.0, 1.0, 5.0, 0.0])  # bodies of the third and the camera of the second are not known, the fourth does not count
     loss, figures = naming_loss(head, features, kinds, weights)
     wanted = 0.0
-    for i, logits in enumerate(head(features)):
-        chances = logits.detach().log_softmax(-1)
-        wanted -= float(2 * chances[0, kinds[0, i]] + chances[1, 0]) / 3
-    assert loss.item() == pytest.approx(wanted / 3, rel=1e-5)
-    assert set(figures) == {f"named_{name}" for name in KINDS}
+    *bodies, camera = (logits.detach().log_softmax(-1) for logits in head(features))
+    for i, chances in enumerate(bodies):
+        wanted -= float(2 * chances[0, kinds[0, i]] + chances[1, 0]) / 3 / 3
+    wanted -= float(2 * camera[0, 5] + 5 * camera[2, 2]) / 7
+    assert loss.item() == pytest.approx(wanted, rel=1e-5)
+    assert set(figures) == {f"named_{name}" for name in NAMED}
     assert set(figures.values()) <= {0.0, 1.0}
-    nothing, none = naming_loss(head, features, torch.full((4, 3), -1), weights)
+    nothing, none = naming_loss(head, features, torch.full((4, 4), -1), weights)
     assert (nothing.item(), none) == (0.0, {})
 
 
@@ -54,7 +56,7 @@ def test_the_lesson_reaches_the_blocks_below_the_head_and_no_others(home: Path) 
     module, batch = job.module(), job.batch(0)
     assert isinstance(module, WithNaming)
     assert batch.kinds is not None
-    assert batch.kinds.shape == (sum(latent[0].numel() for latent in batch.latents), len(KINDS))
+    assert batch.kinds.shape == (sum(latent[0].numel() for latent in batch.latents), len(NAMED))
     assert {0, 1} == set(batch.kinds[:, 0].tolist())
     plain, _ = pack_loss(job.transformer, batch, generator(0))
     loss, figures = job.loss(batch, generator(0))
@@ -70,9 +72,23 @@ def test_the_lesson_reaches_the_blocks_below_the_head_and_no_others(home: Path) 
     assert not any(name.startswith(("transformer.blocks.1", "transformer.proj_out")) for name in moved)
 
 
+def test_the_camera_of_clips_is_named_and_that_of_stills_is_not(home: Path) -> None:
+    cameras = []
+    for draw in named_task(home).sampler.draw(0):
+        job = named_task(home)
+        job.sampler.draw = lambda step, max_tokens=None, draw=draw: [draw]  # type: ignore[method-assign, misc]
+        batch = job.batch(0)
+        assert batch.kinds is not None
+        cameras.append((draw.num_frames > 1, draw.mirrored, batch.kinds[:, len(KINDS)].unique().tolist()))
+    left, right = (1 + CAMERA_MOVES.index(move) for move in ("pan_left", "pan_right"))
+    assert all(camera == [(right if mirrored else left) if moving else -1] for moving, mirrored, camera in cameras)
+    assert len({moving for moving, _, _ in cameras}) == 2
+
+
 def test_clips_that_say_nothing_pass_the_lesson_by(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = named_task(home)
     monkeypatch.setattr(job.cache, "kinds", lambda index, variant: None)
+    monkeypatch.setattr(job.cache.shards, "record", lambda index: {})
     batch = job.batch(0)
     assert batch.kinds is not None
     assert set(batch.kinds.unique().tolist()) == {-1}

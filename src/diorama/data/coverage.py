@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from diorama.errors import DataError
-from diorama.worlds.scene import COLORS, MOTIONS, SHAPES
+from diorama.worlds.scene import CAMERA_MOVES, COLORS, MOTIONS, SHAPES
 
-__all__ = ["KINDS", "coverage_record", "latent_coverage", "latent_kinds"]
+__all__ = ["KINDS", "camera_kind", "coverage_record", "latent_coverage", "latent_kinds"]
 
 CELL = 16
 KINDS: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": tuple(COLORS), "motion": MOTIONS}
@@ -80,6 +80,27 @@ def latent_kinds(record: Mapping[str, Any], shape: tuple[int, int, int]) -> Tens
         return torch.tensor(rows)[:, number]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _damaged() from error
+
+
+def camera_kind(record: Mapping[str, Any], mirrored: bool) -> int | None:
+    """Return 1 + the place in ``CAMERA_MOVES`` of how a record says that the camera moves; None if the record does not say.
+
+    Args:
+        record: Of a sample.
+        mirrored: Whether its frames are shown flipped from left to right, which turns left and right round.
+
+    Raises:
+        DataError: the record names a move that there is none of.
+    """
+    move = (record.get("scene") or {}).get("camera", {}).get("move")
+    if move is None:
+        return None
+    turned = {"left": "right", "right": "left"}
+    what, _, way = str(move).rpartition("_")
+    try:
+        return 1 + CAMERA_MOVES.index(f"{what}_{turned[way]}" if mirrored and way in turned else move)
+    except ValueError as error:
+        raise DataError(f"a training sample's camera moves by {move!r}; render its shard again") from error
 
 
 def _fullest(coverage: Mapping[str, Any], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,9 @@
-"""A second lesson for the transformer: name what each token shows, halfway through the blocks.
+"""A second lesson for the transformer: name what each token shows and how the camera moves, halfway through the blocks.
 
 The velocity's squared error hardly tells a cube from a cylinder, and shapes that the loss does not see are not learned.
 Rendered worlds say what is where, so a small head names shape, colour and motion of every token from the features of a
-middle block, and its gradient teaches the blocks below to read them off the prompt. The head is not part of the model.
+middle block, and its gradient teaches the blocks below to read them off the prompt. Of clips that move it names the
+camera's move at every token, for words that are seldom said teach the velocity little. The head is not part of the model.
 
 Source: the idea of supervising middle features is that of representation alignment, https://arxiv.org/abs/2410.06940,
 there with features of a pretrained encoder.
@@ -19,8 +20,12 @@ from torch.nn import functional
 from diorama.data.coverage import KINDS
 from diorama.errors import ConfigError
 from diorama.transformer import Transformer
+from diorama.worlds.scene import CAMERA_MOVES
 
-__all__ = ["NamingConfig", "NamingHead", "WithNaming", "naming_loss"]
+__all__ = ["NAMED", "NamingConfig", "NamingHead", "WithNaming", "naming_loss"]
+
+NAMED: dict[str, tuple[str, ...]] = {**KINDS, "camera": CAMERA_MOVES}
+"""What is named, with its values: attributes of bodies, then the camera's move."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class NamingConfig:
 
 
 class NamingHead(nn.Module):
-    """Features of tokens to logits of each attribute in ``KINDS``, 0 standing for the background.
+    """Features of tokens to logits of each attribute in ``NAMED``, 0 standing for the background.
 
     Args:
         width: Of a token.
@@ -48,7 +53,7 @@ class NamingHead(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.sizes = [1 + len(values) for values in KINDS.values()]
+        self.sizes = [1 + len(values) for values in NAMED.values()]
         self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, sum(self.sizes)))
         generator = torch.Generator().manual_seed(0)
         for layer in self.layers:
@@ -86,23 +91,24 @@ class WithNaming(nn.Module):
 
 
 def naming_loss(head: NamingHead, features: Tensor, kinds: Tensor, weights: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Return the cross-entropy of the names, mean over attributes, and how many tokens that show an object were named right.
+    """Return the cross-entropy of the names, that of the bodies' attributes in the mean plus that of the camera, and how many were named right.
 
     Args:
         head: Who names.
         features: ``[L, width]``.
-        kinds: ``[L, len(KINDS)]`` int64 as of ``latent_kinds``; -1 where nothing is known, which is not counted.
+        kinds: ``[L, len(NAMED)]`` int64, as of ``latent_kinds`` and ``camera_kind``; -1 where nothing is known, which is not counted.
         weights: How much each token counts ``[L]``, 0 or more.
 
     Returns:
-        A scalar, 0 if nothing counts, and shares from 0 to 1 named ``named_shape``, ``named_color`` and so on, of the tokens that count and
-        show an object; none if there is no such token.
+        A scalar, 0 if nothing counts, and shares from 0 to 1 named ``named_shape``, ``named_camera`` and so on, of the tokens that count and
+        show an object or have a camera; none if there is no such token.
     """
-    weights = weights * (kinds[:, 0] >= 0)
-    shown = (kinds[:, 0] > 0) & (weights > 0)
     total, figures = features.new_zeros((), dtype=torch.float32), dict[str, float]()
-    for name, logits, truth in zip(KINDS, head(features), kinds.unbind(1), strict=True):
-        total = total + (functional.cross_entropy(logits, truth, ignore_index=-1, reduction="none") * weights).sum()
+    for name, logits, truth in zip(NAMED, head(features), kinds.unbind(1), strict=True):
+        counted = weights * (truth >= 0)
+        loss = (functional.cross_entropy(logits, truth, ignore_index=-1, reduction="none") * counted).sum() / counted.sum().clamp(min=1)
+        total = total + (loss / len(KINDS) if name in KINDS else loss)
+        shown = (truth > 0) & (counted > 0)
         if bool(shown.any()):
             figures[f"named_{name}"] = float((logits[shown].argmax(-1) == truth[shown]).float().mean())
-    return total / (len(KINDS) * weights.sum().clamp(min=1)), figures
+    return total, figures

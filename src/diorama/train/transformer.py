@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from diorama import runtime
 from diorama.checkpoint import write_text
 from diorama.config import to_dict
-from diorama.data import CacheConfig, LatentCache, PackConfig, PackSampler, Text
-from diorama.data.coverage import KINDS
+from diorama.data import CacheConfig, Draw, LatentCache, PackConfig, PackSampler, Text
+from diorama.data.coverage import KINDS, camera_kind
 from diorama.data.provenance import provenance
 from diorama.errors import ConfigError, DataError
 from diorama.flow import FrameTimes, Mixture, frame_losses, interpolate, sample_frame_times, velocity_target
@@ -34,7 +34,7 @@ from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
 from diorama.train.log import Work
 from diorama.train.loop import LoopConfig, Result, run
 from diorama.train.lora import LoraConfig, LoraTask
-from diorama.train.naming import NamingConfig, NamingHead, WithNaming, naming_loss
+from diorama.train.naming import NAMED, NamingConfig, NamingHead, WithNaming, naming_loss
 from diorama.train.optim import OptimConfig
 from diorama.transformer import Transformer, TransformerConfig
 
@@ -169,7 +169,7 @@ class PackBatch:
     weights: Sequence[Tensor | None]
     """How much each place of a latent counts, ``[T, H, W]`` float32 above 0; None counts all alike."""
     kinds: Tensor | None = None
-    """What each token shows, ``[L, len(KINDS)]`` int64 as of ``latent_kinds``, -1 where nothing is known; None if nobody asks."""
+    """What each token shows, ``[L, len(NAMED)]`` int64 as of ``naming_loss``, -1 where nothing is known; None if nobody asks."""
 
 
 def pack_loss(
@@ -289,8 +289,7 @@ class TransformerTask:
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
             text = self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption)
             fps = self.cache.fps(draw.index)
-            shown = None if self.naming is None else self.cache.kinds(draw.index, int(draw.mirrored))
-            shown = None if shown is None else shown[:, kept]
+            shown = None if self.naming is None else self._shown(draw)[:, kept]
             clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0, weight, shown))
         # Clips of equal length must be neighbours to be attended in one call.
         clips.sort(key=lambda clip: (math.prod(clip[0].shape[1:]), clip[0].shape))
@@ -304,8 +303,17 @@ class TransformerTask:
             mask=nn.utils.rnn.pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True),
             pooled=torch.stack([text.pooled for text in texts]),
             weights=weights,
-            kinds=None if self.naming is None else torch.cat([_named(*clip, patch) for clip in zip(latents, kinds, strict=True)]),
+            # Of a token's cells the first one is named.
+            kinds=None if self.naming is None else torch.cat([patchify(shown, patch)[:, : len(NAMED)] for shown in kinds]),
         )
+
+    def _shown(self, draw: Draw) -> Tensor:
+        """Return what each place of a sample is named by, ``[len(NAMED), f, h, w]`` int64; -1 where nothing is known, and for a still's camera."""
+        shape, mirrored = self.cache.shape(draw.index)[1:], bool(draw.mirrored)
+        bodies = self.cache.kinds(draw.index, int(mirrored))
+        bodies = torch.full((len(KINDS), *shape), -1) if bodies is None else bodies
+        move = camera_kind(self.cache.shards.record(draw.index), mirrored) if draw.num_frames > 1 else None
+        return torch.cat([bodies, torch.full((1, *shape), -1 if move is None else move)])
 
     def work(self, batch: PackBatch) -> Work:
         """Return the size of a batch; operations count matrix products of forward and backward, text padding left out."""
@@ -347,12 +355,6 @@ def _transformer(module: nn.Module) -> Transformer:
     inner = module.transformer if isinstance(module, WithNaming) else module
     assert isinstance(inner, Transformer)
     return inner
-
-
-def _named(latent: Tensor, kinds: Tensor | None, patch: tuple[int, int, int]) -> Tensor:
-    """Return what each token of a latent shows, that of the first of its cells ``[L, len(KINDS)]``; -1 where nothing is known."""
-    table = torch.full((len(KINDS), *latent.shape[1:]), -1) if kinds is None else kinds
-    return patchify(table, patch)[:, : len(KINDS)]
 
 
 def models_with(transformer: Transformer, config: TransformerTrainConfig, encoders: FrozenEncoders) -> Models:
