@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from diorama.pipeline.generate import denoise, prepare
 from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Request
-from diorama.pipeline.state import Cue, blank
+from diorama.pipeline.state import Cue, blank, side_by_side
 from diorama.text.captioner import Captioner, CaptionerConfig
 from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
 
@@ -69,7 +70,7 @@ def test_a_still_is_the_best_of_those_drawn_and_a_clip_begins_with_it(choosy: Mo
     state = prepare(choosy, alone, GUIDE)
     stills = [denoise(choosy, alone, candidate)[0] for candidate in candidates(state, REQUEST.seed, 3)]
     still = made(choosy, dataclasses.replace(alone, candidates=None))
-    assert sum(torch.equal(still, one) for one in stills) == 1
+    assert sum(torch.allclose(still, one, atol=1e-4) for one in stills) == 1
     assert torch.equal(made(choosy, alone), stills[0])
     clip = made(choosy, REQUEST)
     assert torch.equal(clip[:, :1], still)
@@ -83,13 +84,28 @@ def test_nothing_is_chosen_where_something_is_given(choosy: Models) -> None:
     assert set(stages) == {"denoise"}
 
 
-def test_progress_counts_the_steps_of_all_candidates(choosy: Models) -> None:
+def test_progress_counts_the_steps_of_all_groups(choosy: Models) -> None:
     told: list[tuple[str, int, int]] = []
     denoise(choosy, REQUEST, prepare(choosy, REQUEST, GUIDE), lambda *stage: told.append(stage))
+    stills = [(done, total) for stage, done, total in told if stage == "still"]
+    assert stills[-1] == (2, 2)
+    told.clear()
+    rescaled = dataclasses.replace(REQUEST, guidance_rescale=0.5)  # looks at the spread of one still
+    denoise(choosy, rescaled, prepare(choosy, rescaled, GUIDE), lambda *stage: told.append(stage))
     stills = [(done, total) for stage, done, total in told if stage == "still"]
     assert stills[-1] == (6, 6)
     assert stills == sorted(stills)
     assert {total for _, total in stills} == {6}
+
+
+@pytest.mark.parametrize("change", [{}, {"guidance_interval": (0.0, 0.5)}, {"solver": "heun"}])
+def test_stills_side_by_side_are_those_drawn_one_by_one(choosy: Models, change: dict[str, Any]) -> None:
+    alone = dataclasses.replace(REQUEST, num_frames=1, candidates=1, **change)
+    items = [*GUIDE, Guide(prompt="blue cube")]
+    every = list(candidates(prepare(choosy, alone, items), REQUEST.seed, 3))
+    together, _ = denoise(choosy, alone, side_by_side(every))
+    torch.testing.assert_close(together, torch.cat([denoise(choosy, alone, one)[0] for one in every], dim=1), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(together[:, 0], together[:, 1], atol=0.1)
 
 
 def test_words_that_are_unlikely_of_every_picture_do_not_count() -> None:

@@ -21,7 +21,7 @@ from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
 from diorama.pipeline.picture import take_pictures
 from diorama.pipeline.request import Request
-from diorama.pipeline.state import LatentState, blank, first_frame, with_first_frame
+from diorama.pipeline.state import LatentState, blank, first_frame, side_by_side, with_first_frame
 from diorama.pipeline.tiles import tiles_of
 from diorama.text.states import TextStates
 from diorama.transformer.model import Transformer
@@ -107,7 +107,7 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     if not bool(state.start.any()):
         return state.latent.to(models.device), notes
     # A run of a ring has the frame before it beside it.
-    num_seen = _frames_seen(models, request, state.grid[0] + state.ring)
+    num_seen = 1 if state.apart else _frames_seen(models, request, state.grid[0] + state.ring)
     num_tokens = num_seen * math.prod(state.grid[1:]) // math.prod(models.transformer.config.patch_size)
     visited = models.scheduler.schedule(request.steps, num_tokens)
     report = None if progress is None else lambda done, total: progress("denoise", done, total)
@@ -117,7 +117,7 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
         residuals = Residuals(request.cache_threshold) if request.cache_threshold > 0 and not state.ring else None
         pair = _denoiser(models, state, experts, None if given is None else given.channels, residuals)
         start, point = state.start.to(models.device), state.point.to(models.device)
-        if num_seen < state.grid[0] and not state.ring:
+        if num_seen < state.grid[0] and not (state.ring or state.apart):
             seen = Window(frames=num_seen, block=max(1, num_seen * 4 // 9), context_noise=models.scheduler.context_noise)
             chance = runtime.generator((request.seed + 1) % 2**63)
             latent = roll(_windowed(models, pair, request), point, start, visited, seen, generator=chance, progress=report)
@@ -200,7 +200,8 @@ def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int
     """
     frames, height, width = request.shape(models.stride).latent(models.autoencoder.config.stride)
     config = models.transformer.config
-    num_seen = _frames_seen(models, request, frames)
+    num_stills = min(num_candidates(models, request), _stills_at_once(models, (frames, height, width)))
+    num_seen = max(_frames_seen(models, request, frames), num_stills)
     num_tokens = num_seen * height * width // math.prod(config.patch_size)
     clips = num_cues + request.guided
     # A block holds about 16 token-wide tensors at once, the solver about 8 latents; four bytes each. Measured for the
@@ -239,25 +240,31 @@ def _is_still_first(models: Models, request: Request, state: LatentState) -> boo
 
 def _is_blank(state: LatentState) -> bool:
     """Tell whether nothing at all is given of a clip that has a first frame."""
-    return not state.ring and bool((state.start == 1).all())
+    return not (state.ring or state.apart) and bool((state.start == 1).all())
 
 
 def _draw(models: Models, request: Request, state: LatentState, progress: Progress | None) -> tuple[Tensor, list[str]]:
     """Return the latent of a still of which nothing is given, the best of as many as are asked for, and notes."""
-    number = num_candidates(models, request)
-    alone = dataclasses.replace(request, candidates=1)
-    drawn: list[tuple[Tensor, list[str]]] = []
-    for index, candidate in enumerate(candidates(state, request.seed, number)):
+    every, alone = list(candidates(state, request.seed, num_candidates(models, request))), dataclasses.replace(request, candidates=1)
+    # Rescaled guidance looks at the spread of all that is drawn at once, which is to be one still's.
+    size = 1 if request.guidance_rescale else _stills_at_once(models, state.grid)
+    groups = [every[i : i + size] for i in range(0, len(every), size)]
+    stills, notes = list[Tensor](), list[str]()
+    for index, group in enumerate(groups):
 
         def report(_: str, done: int, total: int, index: int = index) -> None:
             if progress is not None:
-                progress("still", index * total + done, number * total)
+                progress("still", index * total + done, len(groups) * total)
 
-        drawn.append(denoise(models, alone, candidate, report))
-    if number == 1:
-        return drawn[0]
-    pictures = [decode(models, latent, request.fps)[0] for latent, _ in drawn]
-    return drawn[best_match(models, pictures, state.cues)]
+        latent, notes = denoise(models, alone, side_by_side(group) if len(group) > 1 else group[0], report)
+        stills += torch.split(latent, 1, dim=1)
+    best = best_match(models, [decode(models, still, request.fps)[0] for still in stills], state.cues) if len(stills) > 1 else 0
+    return stills[best], notes
+
+
+def _stills_at_once(models: Models, grid: tuple[int, int, int]) -> int:
+    """Return how many stills of a grid are drawn side by side."""
+    return max(1, _BATCHED_TOKENS * math.prod(models.transformer.config.patch_size) // math.prod(grid[1:]))
 
 
 FramesVelocity = Callable[[Tensor, Tensor, bool, Tensor], tuple[Tensor, Tensor | None]]
@@ -307,13 +314,15 @@ def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: T
         told = models.scheduler.told(times[::every_t, ::every_h, ::every_w])
         transformer, text = experts.at(float(told.max()))
         chosen = [*said, num_cues] if both else said
+        parts, heard = (torch.split(seen, 1, dim=1), torch.split(told, 1)) if state.apart else ((seen,), (told,))
         # Large clips keep the machine busy one by one and would only take more memory side by side.
         size = n if told.numel() <= _BATCHED_TOKENS else 1
         found: list[Tensor] = []
         for some in (chosen[i : i + size] for i in range(0, n, size)):
-            clips = transformer.pack([seen] * len(some), [told] * len(some), fps=state.fps, begins=begins)
+            clips = transformer.pack([*parts] * len(some), [*heard] * len(some), fps=state.fps, begins=begins)
             reuse = None if residuals is None else residuals.of((transformer, *some), tuple(frames.tolist()))
-            found += unpack(transformer(clips, text.select(some), reuse), clips.grids, patch_size)
+            each = unpack(transformer(clips, text.select([cue for cue in some for _ in parts]), reuse), clips.grids, patch_size)
+            found += [torch.cat(each[i : i + len(parts)], dim=1) for i in range(0, len(each), len(parts))]
         velocities = torch.stack(found)
         conditional = (shares * velocities[: len(said)]).sum(0)
         return conditional, velocities[-1] if both else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from diorama import runtime
 from diorama.flow import interpolate
 from diorama.media import Pixels
 
-__all__ = ["Cue", "LatentState", "Picture", "blank", "first_frame", "with_first_frame"]
+__all__ = ["Cue", "LatentState", "Picture", "blank", "first_frame", "side_by_side", "with_first_frame"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class LatentState:
     """Given frames as they were given, where an item had them."""
     ring: bool = False
     """Whether time is closed: the frame behind the last is the first, and no frame is coded alone."""
+    apart: bool = False
+    """Whether each latent frame is a still that knows nothing of the others."""
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -87,6 +90,15 @@ def first_frame(state: LatentState) -> LatentState:
     """Return the first latent frame of a clip as a still of its own, with the noise and the cues it has there."""
     cues = tuple(Cue(cue.prompt, cue.weight[:1]) for cue in state.cues)
     return dataclasses.replace(state, latent=state.latent[:, :1], noise=state.noise[:, :1], start=state.start[:1], cues=cues)
+
+
+def side_by_side(stills: Sequence[LatentState]) -> LatentState:
+    """Return stills of which nothing is given, alike but for their noise, as one state whose frames they are."""
+    one = stills[0]
+    noise = torch.cat([still.noise for still in stills], dim=1)
+    cues = tuple(Cue(cue.prompt, cue.weight[:1].expand(len(stills))) for cue in one.cues)
+    start = one.start.expand(len(stills), -1, -1)
+    return dataclasses.replace(one, latent=torch.zeros_like(noise), noise=noise, start=start, cues=cues, apart=True)
 
 
 def with_first_frame(state: LatentState, frame: Tensor) -> LatentState:
