@@ -177,6 +177,16 @@ def test_a_grown_set_encodes_the_new_part_only(tmp_path: Path) -> None:
     assert grown.text(14).states.shape == (8, 4)
 
 
+def test_a_folder_that_is_named_twice_is_encoded_once(tmp_path: Path) -> None:
+    once, counting = len(shards(tmp_path / "s")), Counting()
+    cache = LatentCache(tmp_path / "c", ShardSet([tmp_path / "s", tmp_path / "s"]), "one")
+    cache.build(counting.encoders())
+    assert sum(counting.clips) == 2 * once  # each and its mirror image
+    assert cache.missing() == []
+    for index in range(once):
+        assert torch.equal(cache.latent(index), cache.latent(index + once))
+
+
 def test_a_killed_build_goes_on(tmp_path: Path) -> None:
     source, counting = shards(tmp_path / "s"), Counting()
     cache = LatentCache(tmp_path / "c", source, "one", CacheConfig(together=5))

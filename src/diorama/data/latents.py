@@ -145,8 +145,9 @@ class LatentCache:
         self._parts: dict[int, tuple[list[list[_Entry]], dict[str, NDArray[Any]], int]] = {}
 
     def missing(self) -> list[int]:
-        """Return the numbers of the parts, one for each tar, that are still to be built."""
-        return [number for number in range(len(self._members)) if not self._path(number, "json").is_file()]
+        """Return the numbers of the parts, one for each tar, that are still to be built; of a tar that is named twice the first."""
+        first = {name: number for number, name in reversed(list(enumerate(self._names)))}
+        return [number for number in sorted(first.values()) if not self._path(number, "json").is_file()]
 
     def _path(self, number: int, ending: str) -> Path:
         return self.folder / f"{self._names[number]}.{ending}"
