@@ -136,5 +136,7 @@ def test_defaults_follow_the_checkpoint() -> None:
     plain = defaults_of(wan, AutoencoderConfig.wan21(), unipc, experts=False)
     assert plain == {"size": (832, 480), "num_frames": 81, "fps": 16.0, "steps": 50, "guidance_scale": 5.0, "solver": "unipc"}
     assert defaults_of(pictures, AutoencoderConfig.wan21(), unipc, experts=True)["guidance_scale"] == 3.5
+    two = defaults_of(wan, AutoencoderConfig.wan21(), unipc, experts=True)
+    assert (two["guidance_scale"], two["guidance_scale_2"]) == (4.0, 3.0)
     small = defaults_of(wan, AutoencoderConfig.wan22(), unipc, experts=False)
     assert (small["size"], small["num_frames"], small["fps"]) == ((1280, 704), 121, 24.0)

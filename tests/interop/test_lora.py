@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diorama.checkpoint import load_file, write_file
 from diorama.errors import CheckpointError, InputError
-from diorama.interop.lora import Change, Lora, load_lora, merge_lora, parse_lora, save_lora
+from diorama.interop.lora import Change, Lora, LoraFile, load_lora, merge_lora, parse_lora, save_lora
 from diorama.transformer import Transformer, TransformerConfig
 
 SIZES: dict[str, Any] = {
@@ -261,6 +261,27 @@ def test_damaged_files_are_told_in_a_sentence(tmp_path: Path) -> None:
         load_lora(tmp_path / "none.safetensors")
 
 
+def test_a_file_of_both_experts_is_read_one_at_a_time(tmp_path: Path) -> None:
+    file = tmp_path / "both.safetensors"
+    tensors = {
+        f"{expert}.proj_out.lora_{part}.weight": torch.full(shape, value)
+        for expert, value in (("transformer", 1.0), ("transformer_2", 2.0))
+        for part, shape in (("A", (2, 24)), ("B", (16, 2)))
+    }
+    write_file(file, tensors)
+    for expert, value in (("high", 2.0), ("low", 8.0)):
+        delta = load_lora(file, expert).changes["proj_out"].delta()  # type: ignore[arg-type]
+        assert delta is not None
+        assert delta.unique().tolist() == [value]
+    with pytest.raises(CheckpointError, match="each of two experts"):
+        load_lora(file)
+    write_file(file, {key: value for key, value in tensors.items() if "_2" in key})
+    assert not load_lora(file, "high").changes
+    assert load_lora(file, "low").changes.keys() == load_lora(file).changes.keys() == {"proj_out"}
+    write_file(file, {key: value for key, value in tensors.items() if "_2" not in key})
+    assert load_lora(file, "low").changes  # a file for one transformer says nothing of experts
+
+
 def test_our_own_modules_have_no_kohya_name(tmp_path: Path) -> None:
     lora = Lora(changes={"place_embedder": Change(down=torch.ones(1, 2), up=torch.ones(2, 1))})
     with pytest.raises(InputError, match="no name in the Wan graph"):
@@ -269,13 +290,16 @@ def test_our_own_modules_have_no_kohya_name(tmp_path: Path) -> None:
 
 
 def test_the_command_lines_words(tmp_path: Path) -> None:
-    assert parse_lora("a/b.safetensors") == (Path("a/b.safetensors"), 1.0)
-    assert parse_lora("b.safetensors:0.5") == (Path("b.safetensors"), 0.5)
-    assert parse_lora("b.safetensors:-1") == (Path("b.safetensors"), -1.0)
-    assert parse_lora("c:style") == (Path("c:style"), 1.0)
-    odd = tmp_path / "odd:2"
-    odd.mkdir()
-    assert parse_lora(str(odd)) == (odd, 1.0)
-    for text in ("", ":2", "a.safetensors:inf"):
-        with pytest.raises(InputError, match="write FILE or FILE:scale"):
+    assert parse_lora("a/b.safetensors") == LoraFile(Path("a/b.safetensors"))
+    assert parse_lora("b.safetensors:0.5") == LoraFile(Path("b.safetensors"), 0.5)
+    assert parse_lora("b.safetensors:-1") == LoraFile(Path("b.safetensors"), -1.0)
+    assert parse_lora("b.safetensors:0.5:low") == LoraFile(Path("b.safetensors"), 0.5, "low")
+    assert parse_lora("b.safetensors:high") == LoraFile(Path("b.safetensors"), 1.0, "high")
+    assert parse_lora("c:style") == LoraFile(Path("c:style"))
+    for name in ("odd:2", "odd:low"):
+        odd = tmp_path / name
+        odd.mkdir()
+        assert parse_lora(str(odd)) == LoraFile(odd)
+    for text in ("", ":2", ":high", "a.safetensors:inf"):
+        with pytest.raises(InputError, match="write FILE, FILE:scale or"):
             parse_lora(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from diorama.checkpoint import load_file, write_file
 from diorama.errors import CheckpointError, InputError, TooLargeError
-from diorama.interop.lora import Change, Lora, merge_lora, save_lora
+from diorama.interop.lora import Change, Lora, LoraFile, merge_lora, save_lora
 from diorama.interop.plan import Work, read_blueprint
 from diorama.interop.quantise import WeightOnlyLinear
 from diorama.interop.settings import Settings
@@ -59,14 +62,39 @@ def lora(seed: int = 0) -> Lora:
 
 def test_loras_are_merged_in_order_and_change_the_model(folder: Path, tmp_path: Path) -> None:
     first, second = (save_lora(lora(seed), tmp_path / f"{seed}.safetensors") for seed in (0, 1))
-    made, plain = load_fitted(folder, "cpu", Settings(), [(first, 0.5), (second, 1.0)]), load_models(folder, "cpu")
+    made, plain = load_fitted(folder, "cpu", Settings(), [LoraFile(first, 0.5), LoraFile(second)]), load_models(folder, "cpu")
     assert made.hash != plain.hash
     merge_lora(plain.transformer, lora(0), 0.5)
     merge_lora(plain.transformer, lora(1))
     assert np.array_equal(frames(made), frames(plain))
     wrong = save_lora(Lora(changes={"blocks.9.attn1.to_v": lora().changes["blocks.1.attn1.to_v"]}), tmp_path / "wrong.safetensors")
     with pytest.raises(CheckpointError, match=r"wrong\.safetensors changes module 'blocks\.9\.attn1\.to_v', which this transformer lacks"):
-        load_fitted(folder, "cpu", Settings(), [(wrong, 1.0)])
+        load_fitted(folder, "cpu", Settings(), [LoraFile(wrong)])
+
+
+def test_a_lora_is_for_all_transformers_or_for_one_of_two(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_models(folder, "cpu").transformer
+    name, file = "blocks.1.attn1.to_v.weight", save_lora(lora(), tmp_path / "a.safetensors")
+
+    def changed(wanted: LoraFile, wide: bool) -> list[bool]:
+        models = load_models(folder, "cpu")
+        models = dataclasses.replace(models, transformer_2=copy.deepcopy(models.transformer), boundary=0.9) if wide else models
+        monkeypatch.setattr(fitted, "load_models", lambda *_: models)
+        made = load_fitted(folder, "cpu", Settings(), [wanted])
+        both = [made.transformer] if made.transformer_2 is None else [made.transformer, made.transformer_2]
+        return [not torch.equal(one.get_parameter(name), plain.get_parameter(name)) for one in both]
+
+    assert changed(LoraFile(file), wide=False) == [True]
+    assert changed(LoraFile(file), wide=True) == [True, True]
+    assert changed(LoraFile(file, expert="high"), wide=True) == [True, False]
+    assert changed(LoraFile(file, expert="low"), wide=True) == [False, True]
+    with pytest.raises(InputError, match="has one transformer; leave ':low' out"):
+        changed(LoraFile(file, expert="low"), wide=False)
+    tensors, _ = load_file(file)
+    write_file(file, {key.replace("transformer.", "transformer_2.", 1): value for key, value in tensors.items()})
+    assert changed(LoraFile(file), wide=True) == [False, True]
+    with pytest.raises(InputError, match="nothing for the transformer of high noise"):
+        changed(LoraFile(file, expert="high"), wide=True)
 
 
 def test_a_tile_off_the_grid_is_refused_before_sampling(folder: Path) -> None:

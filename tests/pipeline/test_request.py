@@ -63,6 +63,9 @@ def test_the_second_expert_is_steered_like_the_first_unless_told() -> None:
     other = make_request("a ball", {"guidance_scale": 1.0, "guidance_rescale": 0.5, "guidance_scale_2": 3.0}, Stride())
     assert (other.guidance, other.late_guidance.scale, other.late_guidance.rescale) == (request.guidance, 3.0, 0.5)
     assert other.guided
+    defaults = {"guidance_scale": 4.0, "guidance_scale_2": 3.0}
+    assert make_request("a ball", {}, Stride(), defaults).late_guidance.scale == 3
+    assert make_request("a ball", {"guidance_scale": 6.0}, Stride(), defaults).late_guidance.scale == 6
 
 
 def test_a_window_is_the_models_own_unless_given() -> None:

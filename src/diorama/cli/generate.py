@@ -93,8 +93,8 @@ class Sampling:
 class Memory:
     """How the model is read: what is merged into it, and what makes it fit (see ``diorama models plan``)."""
 
-    lora: Annotated[tuple[str, ...], _shown("FILE[:SCALE]"), tyro.conf.UseAppendAction] = ()
-    """Merge a LoRA, at a strength of 1 or SCALE; may be given several times."""
+    lora: Annotated[tuple[str, ...], _shown("FILE[:SCALE][:high|:low]"), tyro.conf.UseAppendAction] = ()
+    """Merge a LoRA, at a strength of 1 or SCALE, with :high or :low into one of two experts, as in Wan 2.2 A14B; may be given several times."""
     dtype: Annotated[Literal["bf16", "float32"] | None, _shown(None, "by model and device")] = None
     """Number format of weights and products."""
     quantise: Annotated[Literal["int8", "fp8"] | None, _shown(None, "none")] = None

@@ -134,7 +134,8 @@ def defaults_of(transformer: TransformerConfig, autoencoder: AutoencoderConfig, 
         shape = {"size": (1280, 704), "num_frames": 121, "fps": 24.0}
     pictures = transformer.in_channels > transformer.out_channels
     guidance = 5.0 if not experts else 3.5 if pictures else 4.0
-    return {**shape, "steps": 40 if experts or pictures else 50, "guidance_scale": guidance, "solver": scheduler.solver}
+    late = {"guidance_scale_2": 3.0} if experts and not pictures else {}
+    return {**shape, "steps": 40 if experts or pictures else 50, "guidance_scale": guidance, **late, "solver": scheduler.solver}
 
 
 def check_parts(parts: Parts, folder: Path) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,14 @@ from diorama.checkpoint import load_file, write_file
 from diorama.errors import CheckpointError, InputError, nearest
 from diorama.interop.names import BLOCK_MODULES, OTHER_MODULES
 
-__all__ = ["Change", "Lora", "load_lora", "merge_lora", "parse_lora", "save_lora"]
+__all__ = ["Change", "Expert", "Lora", "LoraFile", "load_lora", "merge_lora", "parse_lora", "save_lora"]
 
 STEM = "pytorch_lora_weights"
 """File name that diffusers looks for in a folder."""
 _FILES = (f"{STEM}.safetensors", "adapter_model.safetensors")
+Expert = Literal["high", "low"]
+"""Which of two transformers: that of high noise, ``transformer`` in diffusers' naming, or that of low noise, ``transformer_2``."""
+_EXPERTS: dict[str, Expert] = {"transformer.": "high", "transformer_2.": "low"}
 _PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer_2.", "transformer.")
 _FLAT = "lora_unet_"
 _KEY = re.compile(r"(?P<module>.+?)\.(?P<kind>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up)(?:\.\w+)??\.(?P<part>weight|bias)")
@@ -90,35 +93,54 @@ class Lora:
         return tuple(sorted({len(change.down) for change in self.changes.values() if change.down is not None}))
 
 
-def parse_lora(text: str) -> tuple[Path, float]:
-    """Split ``FILE[:scale]``, as the command line takes it.
+@dataclass(frozen=True)
+class LoraFile:
+    """A LoRA that is asked for."""
+
+    path: Path
+    scale: float = 1.0
+    """Strength; 1 is the strength it was trained at."""
+    expert: Expert | None = None
+    """The one of two experts that it is for; None if the file itself says, or for all."""
+
+
+def parse_lora(text: str) -> LoraFile:
+    """Split ``FILE[:SCALE][:high|:low]``, as the command line takes it.
 
     Raises:
         InputError: the file is empty or the scale is not finite.
     """
-    name, colon, strength = text.rpartition(":")
+    rest, expert = text, None
+    for name in get_args(Expert):
+        if text.endswith(f":{name}") and not Path(text).exists():
+            rest, expert = text.removesuffix(f":{name}"), name
+    name, colon, strength = rest.rpartition(":")
     try:
-        path, scale = (Path(name), float(strength)) if colon and not Path(text).exists() else (Path(text), 1.0)
+        path, scale = (Path(name), float(strength)) if colon and not Path(rest).exists() else (Path(rest), 1.0)
     except ValueError:
-        path, scale = Path(text), 1.0
+        path, scale = Path(rest), 1.0
     if not str(path).strip(".") or not math.isfinite(scale):
-        raise InputError(f"LoRA '{text}' is not understood: write FILE or FILE:scale, for example style.safetensors:0.8")
-    return path, scale
+        raise InputError(f"LoRA '{text}' is not understood: write FILE, FILE:scale or FILE:scale:high, for example style.safetensors:0.8")
+    return LoraFile(path, scale, expert)
 
 
-def load_lora(path: Path) -> Lora:
+def load_lora(path: Path, expert: Expert | None = None) -> Lora:
     """Read a LoRA.
 
     Args:
         path: A safetensors file, or a folder that diffusers, peft or ``diorama train transformer --lora.rank`` wrote.
+        expert: The one of two experts that it is read for: of a file that names the second expert only that expert's part, which may be nothing.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or holds what is no LoRA of a Wan graph.
+        CheckpointError: the file is missing or damaged, holds what is no LoRA of a Wan graph, or one for each of two experts and none is named.
     """
     file = _find(Path(path))
     tensors, header = load_file(file)
-    if any(key.startswith("transformer.") for key in tensors) and any(key.startswith("transformer_2.") for key in tensors):
-        raise CheckpointError(f"{file} holds a LoRA for each of two experts; split it into a file for 'transformer' and one for 'transformer_2'")
+    owners = {key: owner for key in tensors for prefix, owner in _EXPERTS.items() if key.startswith(prefix)}
+    if expert is None and len(set(owners.values())) > 1:
+        raise CheckpointError(f"{file} holds a LoRA for each of two experts; it is for a model that has two, so split it for others")
+    if expert is not None and "low" in owners.values():
+        tensors = {key: value for key, value in tensors.items() if owners.get(key) == expert}
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         module, role = _split(key, file)

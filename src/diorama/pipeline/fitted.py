@@ -5,33 +5,35 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from diorama import runtime
+from diorama.errors import InputError
 from diorama.interop.catalogue import find_known
 from diorama.interop.fit import fit_models, fit_text_encoder
 from diorama.interop.folder import defaults_of, fast_dtype, window_of
-from diorama.interop.lora import load_lora, merge_lora
+from diorama.interop.lora import Expert, LoraFile, load_lora, merge_lora
 from diorama.interop.plan import Blueprint, Footprint, Work, blueprint_of, check_fits, read_blueprint
 from diorama.interop.scheduler import SchedulerConfig, read_scheduler
 from diorama.interop.settings import Settings
 from diorama.pipeline.load import Models, load_models, model_folder
 from diorama.pipeline.request import Options, Request, make_request
 from diorama.pipeline.tiles import tiles_of
+from diorama.transformer.model import Transformer
 
 __all__ = ["check_request", "check_typed", "load_fitted", "memories", "request_of", "typed_work"]
 
 
-def load_fitted(source: str | Path | None, device: str, settings: Settings, loras: Sequence[tuple[Path, float]] = ()) -> Models:
+def load_fitted(source: str | Path | None, device: str, settings: Settings, loras: Sequence[LoraFile] = ()) -> Models:
     """Read a model and make it fit.
 
     Args:
         source: As for `load_models`.
         device: As for `load_models`.
         settings: Number formats, what waits on the host, tiles.
-        loras: Files and strengths, merged in this order into every transformer.
+        loras: Merged in this order, each into every transformer unless it is for one of two.
 
     Raises:
         CheckpointError: the model or a LoRA cannot be read, or they do not belong together.
@@ -45,10 +47,8 @@ def load_fitted(source: str | Path | None, device: str, settings: Settings, lora
     models = load_models(source, "cpu", dtype)
     next(tiles_of((1, 1), models.autoencoder.config, settings.tile))  # refused here rather than after minutes of sampling
     transformers = [models.transformer] if models.transformer_2 is None else [models.transformer, models.transformer_2]
-    for path, scale in loras:
-        lora = load_lora(path)
-        for transformer in transformers:
-            merge_lora(transformer, lora, scale)
+    for lora in loras:
+        _merge(transformers, lora)
     identity = models.hash
     fit_models(transformers, models.autoencoder, settings, where)
     text_encoder = fit_text_encoder(models.text_encoder, settings, where)
@@ -58,6 +58,28 @@ def load_fitted(source: str | Path | None, device: str, settings: Settings, lora
     # Rounded weights are others, but the model is the one that was read: clips record settings beside it.
     fitted.__dict__["hash"] = identity
     return fitted
+
+
+def _merge(transformers: Sequence[Transformer], wanted: LoraFile) -> None:
+    """Merge a LoRA into the transformers that it is for.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of another model.
+        InputError: it is for one of two experts, and the model has one transformer or the file nothing for that expert.
+    """
+    if len(transformers) == 1:
+        if wanted.expert is not None:
+            raise InputError(
+                f"LoRA {wanted.path} is asked for as ':{wanted.expert}' and this model has one transformer; leave ':{wanted.expert}' out"
+            )
+        merge_lora(transformers[0], load_lora(wanted.path), wanted.scale)
+        return
+    for expert, transformer in zip(get_args(Expert), transformers, strict=True):
+        if wanted.expert in (None, expert):
+            lora = load_lora(wanted.path, expert)
+            if wanted.expert and not lora.changes:
+                raise InputError(f"LoRA {wanted.path} holds nothing for the transformer of {expert} noise; leave ':{expert}' out")
+            merge_lora(transformer, lora, wanted.scale)
 
 
 def _is_large(source: str | Path | None) -> bool:

@@ -182,6 +182,8 @@ def make_request(prompt: str, options: Options | Mapping[str, Any], stride: Stri
         values["num_frames"] = num_frames_for(seconds, values.get("fps", usual["fps"]), stride)
     elif "num_frames" not in values and "fps" in values:
         values["num_frames"] = num_frames_for(usual["num_frames"] / usual["fps"], values["fps"], stride)
+    if "guidance_scale" in values:
+        fallback.pop("guidance_scale_2", None)
     values = {**fallback, **values}
     request = Request(prompt=prompt, **values)
     request.shape(stride)
