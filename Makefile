@@ -1,7 +1,6 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Each sets up what it needs in .venv.
 PYTHON ?= python3
 PROMPT ?= a blue cube slides to the right on a wooden floor at sunset, the camera orbits left
-export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: demo test check clean
 
@@ -9,7 +8,7 @@ demo: .venv/base
 	.venv/bin/diorama generate "$(PROMPT)" --seed 7 --contact-sheet -o demo.mp4
 
 test: .venv/dev
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q
 
 check: .venv/dev
 	.venv/bin/ruff check .

@@ -4,12 +4,13 @@
 
 (a) is one transformer forward of the pair that guidance needs, (b) the whole generation from prompt to frames.
 """
+# ruff: noqa: E402 (threads are settled before torch is imported)
 
 from __future__ import annotations
 
-import os
+from diorama.threads import settle_threads
 
-os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+settle_threads()
 
 import argparse
 import copy

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "diorama"
-BASE = ("errors", "shapes", "config", "runtime", "checkpoint")
+BASE = ("errors", "shapes", "config", "runtime", "checkpoint", "threads")
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "shapes": {"errors"},
     "config": {"errors", "shapes"},
     "runtime": {"errors", "shapes", "config"},
     "checkpoint": {"errors", "shapes", "config", "runtime"},
+    "threads": set(),
     "ops": set(),
     "media": {*BASE},
     "worlds": {*BASE},

@@ -82,10 +82,9 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 def prepare_cpu(num_threads: int | None = None) -> None:
     """Give torch ``num_threads`` threads, or one per core that this process may use, and keep freed memory for the next tensor.
 
-    ``OMP_WAIT_POLICY=PASSIVE`` must be in the environment before torch is imported (the CLI sees to it): without it two
-    threads can be 50 times slower than one whenever another process is busy. And glibc gives every large block back to the
-    system when it is freed, so that each new tensor costs a page fault per 4 KiB: 15 to 22 % of the time of rendering and
-    training here (docs/log.md, 2026-11-20).
+    How OpenMP's threads wait must be settled before torch is imported, see ``threads.settle_threads``; the CLI does so. And
+    glibc gives every large block back to the system when it is freed, so that each new tensor costs a page fault per 4 KiB:
+    15 to 22 % of the time of rendering and training here (docs/log.md, 2026-11-20).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(num_threads or cores)

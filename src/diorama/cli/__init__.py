@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from diorama.errors import DioramaError, InputError, nearest
+from diorama.threads import settle_threads
 
 __all__ = ["COMMANDS", "main"]
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: What was typed after ``diorama``; the process's own arguments if None.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    settle_threads()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
