@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Executor
 from pathlib import Path
 
 import pytest
@@ -138,9 +139,9 @@ def test_gradients_have_the_memory_order_of_their_parameters(tmp_path: Path, mon
     seen: list[bool] = []
     step = MuonAdamW.step
 
-    def watched(optimizer: MuonAdamW, scale: float) -> None:
+    def watched(optimizer: MuonAdamW, scale: float, pool: Executor | None) -> None:
         seen.extend(p.grad.stride() == p.stride() for p in optimizer.parameters() if p.grad is not None)
-        step(optimizer, scale)
+        step(optimizer, scale, pool)
 
     monkeypatch.setattr(MuonAdamW, "step", watched)
     train(tmp_path, Picture(), steps=2, warmup=1)
@@ -149,6 +150,7 @@ def test_gradients_have_the_memory_order_of_their_parameters(tmp_path: Path, mon
 
 CHILD = """
 import sys, importlib.util
+from concurrent.futures import Executor
 from pathlib import Path
 spec = importlib.util.spec_from_file_location("test_loop", sys.argv[1])
 module = importlib.util.module_from_spec(spec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -34,7 +36,7 @@ def net(seed: int = 0) -> Net:
     return Net()
 
 
-def steps(module: Net, optimizer: MuonAdamW, count: int) -> list[float]:
+def steps(module: Net, optimizer: MuonAdamW, count: int, pool: ThreadPoolExecutor | None = None) -> list[float]:
     losses = []
     for i in range(count):
         optimizer.zero_grad()
@@ -42,7 +44,7 @@ def steps(module: Net, optimizer: MuonAdamW, count: int) -> list[float]:
         target = torch.stack([x.float().mean(1) - 2, (x[:, 0] - 2).float()], 1)
         loss = (module(x) - target).square().mean()
         loss.backward()
-        optimizer.step(1.0)
+        optimizer.step(1.0, pool)
         losses.append(loss.item())
     return losses
 
@@ -104,6 +106,13 @@ def test_state_comes_back_bit_equal() -> None:
         second.step(1.0)
         assert loss.item() == expected[i]
     assert all(torch.equal(value, second_net.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_threads_that_share_a_step_change_nothing() -> None:
+    alone, shared = net(), net()
+    with ThreadPoolExecutor(2) as pool:
+        assert steps(shared, MuonAdamW(shared, OptimConfig()), 4, pool) == steps(alone, MuonAdamW(alone, OptimConfig()), 4)
+    assert all(torch.equal(value, shared.state_dict()[name]) for name, value in alone.state_dict().items())
 
 
 def test_state_of_another_model_is_refused() -> None:

@@ -201,7 +201,8 @@ def _threads(device: torch.device, parts: int) -> Iterator[ThreadPoolExecutor | 
     """Yield threads of one core each for the parts of a step, where there are several of both.
 
     Two parts on a core each are 1.35 times as fast as both cores on one part after the other (docs/log.md, 2026-11-20). The
-    optimiser gets one core too: with two, it waits for the second whenever another process has it, and took 1.2 s a step for 0.1.
+    optimiser's matrices are shared out likewise: with both cores on each it waits whenever another process has one, and took 1.2 s a
+    step for 0.1.
     """
     workers = min(parts, torch.get_num_threads())
     if device.type != "cpu" or workers < 2:
@@ -273,7 +274,7 @@ class _Loop:
         norm = float(nn.utils.clip_grad_norm_(parameters, config.grad_clip))
         if not math.isfinite(norm):
             raise self._failed(f"the gradient became {norm} at step {step + 1}")
-        self.optimizer.step(schedule(step, config))
+        self.optimizer.step(schedule(step, config), self.pool)
         self.ema.update(self.module, step)
         self.meter.add({"grad_norm": norm}, Work(samples=0, tokens=0, flops=0))
 

@@ -6,6 +6,7 @@ Muon is torch's own; convolution kernels are given to it as matrices that share 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import torch
@@ -75,17 +76,13 @@ class MuonAdamW:
                 self._matrices[name] = (parameter, flat)
             else:
                 self._others[name] = parameter
-        self._muon = (
-            torch.optim.Muon(
-                [flat for _, flat in self._matrices.values()],
-                lr=config.muon_lr,
-                weight_decay=config.weight_decay,
-                momentum=config.momentum,
-                ns_steps=config.newton_schulz_steps,
+        # One for each matrix, so that threads can share the work.
+        self._muons = {
+            name: torch.optim.Muon(
+                [flat], lr=config.muon_lr, weight_decay=config.weight_decay, momentum=config.momentum, ns_steps=config.newton_schulz_steps
             )
-            if self._matrices
-            else None
-        )
+            for name, (_, flat) in self._matrices.items()
+        }
         decayed = [p for p in self._others.values() if _is_matrix(p)]
         plain = [p for p in self._others.values() if not _is_matrix(p)]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -105,26 +102,34 @@ class MuonAdamW:
         for parameter in self.parameters():
             parameter.grad = None
 
-    def step(self, scale: float) -> None:
+    def step(self, scale: float, pool: Executor | None = None) -> None:
         """Move the parameters by their gradients.
 
         Args:
             scale: Share of the peak learning rates, 0 to 1, from the schedule.
+            pool: Threads that share the work; the result is the same.
         """
         for parameter, flat in self._matrices.values():
             flat.grad = None if parameter.grad is None else parameter.grad.reshape(flat.shape)
-        for optimizer, lr in ((self._muon, self.config.muon_lr), (self._adamw, self.config.adamw_lr)):
-            if optimizer is not None:
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * scale
-                optimizer.step()  # type: ignore[no-untyped-call]
+        optimizers: list[tuple[torch.optim.Optimizer, float]] = [(muon, self.config.muon_lr) for muon in self._muons.values()]
+        if self._adamw is not None:
+            optimizers.append((self._adamw, self.config.adamw_lr))
+
+        def move(one: tuple[torch.optim.Optimizer, float]) -> None:
+            optimizer, lr = one
+            for group in optimizer.param_groups:
+                group["lr"] = lr * scale
+            optimizer.step()
+
+        for _ in map(move, optimizers) if pool is None else pool.map(move, optimizers):
+            pass
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return momenta and counters as named tensors."""
         state: dict[str, Tensor] = {}
         for name, (_, flat) in self._matrices.items():
-            if self._muon is not None and flat in self._muon.state:
-                state[f"muon.{name}"] = self._muon.state[flat]["momentum_buffer"]
+            if flat in self._muons[name].state:
+                state[f"muon.{name}"] = self._muons[name].state[flat]["momentum_buffer"]
         for name, parameter in self._others.items():
             if self._adamw is not None and parameter in self._adamw.state:
                 state.update({f"adamw.{key}.{name}": value for key, value in self._adamw.state[parameter].items()})
@@ -138,10 +143,10 @@ class MuonAdamW:
         """
         for key, value in state.items():
             kind, _, rest = key.partition(".")
-            if kind == "muon" and rest in self._matrices and self._muon is not None:
+            if kind == "muon" and rest in self._matrices:
                 flat = self._matrices[rest][1]
                 if flat.shape == value.shape:
-                    self._muon.state[flat]["momentum_buffer"] = value.to(flat.device, flat.dtype, copy=True)
+                    self._muons[rest].state[flat]["momentum_buffer"] = value.to(flat.device, flat.dtype, copy=True)
                     continue
             moment, _, name = rest.partition(".")
             if kind == "adamw" and name in self._others and self._adamw is not None:
