@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ class OnDemandTextEncoder:
     def __init__(self, folder: Path, load: Callable[[], TextEncoder], device: torch.device | str | None = None) -> None:
         self.folder, self._load, self._device = Path(folder), load, device
         self._last: tuple[tuple[str, ...], TextStates] | None = None
+        self._keeps = False
+        self._kept: TextEncoder | None = None
 
     @cached_property
     def width(self) -> int:
@@ -126,6 +129,15 @@ class OnDemandTextEncoder:
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); export or download the folder again") from error
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the encoder from the first prompts on until the context ends, for many sets of them."""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps, self._kept = False, None
+
     def encode(self, prompts: Sequence[str]) -> TextStates:
         """Encode prompts.
 
@@ -135,7 +147,9 @@ class OnDemandTextEncoder:
         """
         key = tuple(prompts)
         if self._last is None or self._last[0] != key:
-            found = self._load().encode(prompts)
+            encoder = self._kept or self._load()
+            self._kept = encoder if self._keeps else None
+            found = encoder.encode(prompts)
             self._last = key, found if self._device is None else _moved(found, self._device)
         return self._last[1]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +16,19 @@ from torch import Tensor
 
 from diorama import data, runtime
 from diorama.autoencoder.model import Autoencoder
-from diorama.checkpoint import tensors_hash
+from diorama.checkpoint import read_json, tensors_hash
 from diorama.data import Encoders, LatentCache, ShardSet
 from diorama.errors import CheckpointError
 from diorama.text.encoder import CompactTextEncoder, load_text_encoder
+from diorama.text.umt5 import OnDemandTextEncoder, load_umt5
 from diorama.worlds.captions import mirror_caption
 
 __all__ = ["CacheConfig", "FrozenEncoders", "load_encoders", "open_cache", "write_cache"]
 
 _ENCODING = ("encoder.", "quant_conv.")
 """Beginnings of the names of those weights of an autoencoder that latents depend on."""
+_SEEN = 2**16
+"""Bytes at each end of a file that tell it from others of its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,7 @@ class FrozenEncoders:
     """The parts of a model that are not trained with the transformer."""
 
     autoencoder: Autoencoder
-    text: CompactTextEncoder
+    text: CompactTextEncoder | OnDemandTextEncoder
     device: torch.device
     autoencoder_folder: Path
     """Where the autoencoder was read from."""
@@ -80,7 +86,8 @@ class FrozenEncoders:
         # Latents stay what they are when only the decoder is trained further.
         encoding = {name: value for name, value in self.autoencoder.state_dict().items() if name.startswith(_ENCODING)}
         video_weights = {**encoding, "mean": self.autoencoder.latents_mean, "std": self.autoencoder.latents_std}
-        identity = f"{tensors_hash(video_weights)}-{tensors_hash(self.text.state_dict())}"
+        texts = tensors_hash(self.text.state_dict()) if isinstance(self.text, CompactTextEncoder) else _files_hash(self.text.folder)
+        identity = f"{tensors_hash(video_weights)}-{texts}"
         return Encoders(video=video, text=text, mirror=mirror_caption, identity=identity)
 
 
@@ -89,7 +96,8 @@ def load_encoders(autoencoder: Path | None, text_encoder: Path | None, device: t
 
     Args:
         autoencoder: Its folder; the packaged one if None.
-        text_encoder: Folder that holds ``text_encoder/`` and ``tokenizer/``; the packaged model if None.
+        text_encoder: Folder that holds ``text_encoder/`` and ``tokenizer/``, with ours or with a UMT5 or T5, which is read when prompts come;
+            the packaged model if None.
         device: Where to compute.
 
     Raises:
@@ -99,11 +107,32 @@ def load_encoders(autoencoder: Path | None, text_encoder: Path | None, device: t
     vae, texts = autoencoder or packaged / "vae", text_encoder or packaged
     return FrozenEncoders(
         autoencoder=Autoencoder.load(vae).to(device),
-        text=load_text_encoder(texts, device=device),
+        text=_text_encoder(texts, device),
         device=device,
         autoencoder_folder=vae,
         text_folder=texts,
     )
+
+
+def _text_encoder(folder: Path, device: torch.device) -> CompactTextEncoder | OnDemandTextEncoder:
+    config = folder / "text_encoder" / "config.json"
+    if not config.is_file() or "model_type" not in read_json(config):
+        return load_text_encoder(folder, device=device)
+    read_json(folder / "model_index.json")  # an export needs it, and hours later is too late to miss it
+    return OnDemandTextEncoder(folder, functools.partial(load_umt5, folder, device=device), device)
+
+
+def _files_hash(folder: Path) -> str:
+    """Return 16 hex digits that identify a text encoder of many gigabytes by its files' names, sizes, first and last bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(path for part in ("text_encoder", "tokenizer") for path in (folder / part).iterdir() if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.name}/{size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SEEN))
+            file.seek(max(0, size - _SEEN))
+            digest.update(file.read(_SEEN))
+    return digest.hexdigest()[:16]
 
 
 def open_cache(
@@ -121,7 +150,8 @@ def open_cache(
     """
     functions = encoders.functions()
     cache = LatentCache(folder, ShardSet(list(shards)), functions.identity, config)
-    cache.build(functions, progress=progress)
+    with encoders.text.kept() if isinstance(encoders.text, OnDemandTextEncoder) else contextlib.nullcontext():
+        cache.build(functions, progress=progress)
     return cache
 
 

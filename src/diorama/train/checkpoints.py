@@ -22,7 +22,7 @@ from diorama.train.cache import load_encoders
 from diorama.train.lora import Adapter
 from diorama.train.naming import WithNaming
 from diorama.train.state import checkpoints
-from diorama.train.transformer import TransformerTrainConfig, first_transformer, models_with
+from diorama.train.transformer import TransformerTrainConfig, first_transformer, models_with, with_base
 
 __all__ = ["follow", "opener"]
 
@@ -68,7 +68,7 @@ def opener(run: Path, device: torch.device) -> Callable[[Path], Models]:
         raise CheckpointError(
             f"{run} holds no config.json, so it is no run of 'diorama train transformer', or one of an earlier version; start training in it again"
         )
-    config = load_json(TransformerTrainConfig, record)
+    config = with_base(load_json(TransformerTrainConfig, record))
     encoders = load_encoders(config.autoencoder, config.text_encoder, device)
 
     def read(checkpoint: Path) -> Models:

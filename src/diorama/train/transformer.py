@@ -24,12 +24,15 @@ from diorama.config import to_dict
 from diorama.data import CacheConfig, Draw, LatentCache, PackConfig, PackSampler, Text
 from diorama.data.coverage import KINDS, camera_kind
 from diorama.data.provenance import provenance
-from diorama.errors import ConfigError, DataError
+from diorama.errors import CheckpointError, ConfigError, DataError
 from diorama.flow import FrameTimes, Mixture, frame_losses, interpolate, sample_frame_times, velocity_target
+from diorama.interop.folder import class_in, read_index
+from diorama.interop.scheduler import read_scheduler
 from diorama.media import contact_sheet, save_image
 from diorama.patches import grid_of, patchify
 from diorama.pipeline import Models, Pipeline, SchedulerConfig, write_index
-from diorama.pipeline.load import model_folder
+from diorama.pipeline.load import model_folder, save_models
+from diorama.text.encoder import CompactTextEncoder
 from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
 from diorama.train.log import Work
 from diorama.train.loop import LoopConfig, Result, run
@@ -48,6 +51,7 @@ __all__ = [
     "models_with",
     "pack_loss",
     "train_transformer",
+    "with_base",
 ]
 
 PROMPTS = (
@@ -138,10 +142,13 @@ class TransformerTrainConfig:
     """A second lesson beside the velocity; not for a LoRA."""
     lora: LoraConfig | None = None
     """Train this LoRA and leave the transformer as it is; the whole transformer if None."""
+    base: str | None = None
+    """Model to fine-tune, a folder or a hub id, for example of Wan 2.1: its parts stand for ``init``, ``autoencoder``, ``text_encoder`` and
+    ``scheduler`` where those are not given."""
     autoencoder: Path | None = None
     """Folder of the autoencoder; the packaged one if None."""
     text_encoder: Path | None = None
-    """Folder that holds ``text_encoder/`` and ``tokenizer/``; the packaged model if None."""
+    """Folder that holds ``text_encoder/`` and ``tokenizer/``, ours or a UMT5; the packaged model if None."""
 
     def __post_init__(self) -> None:
         if self.naming.weight and self.lora is not None:
@@ -168,6 +175,8 @@ class PackBatch:
     """``[S, D]``."""
     weights: Sequence[Tensor | None]
     """How much each place of a latent counts, ``[T, H, W]`` float32 above 0; None counts all alike."""
+    padded_to: int | None = None
+    """Tokens that every text is filled up to in sight of the transformer, as ``TextStates`` says."""
     kinds: Tensor | None = None
     """What each token shows, ``[L, len(NAMED)]`` int64 as of ``naming_loss``, -1 where nothing is known; None if nobody asks."""
 
@@ -193,7 +202,7 @@ def pack_loss(
         targets.append(patchify(velocity_target(data, noise), patch))
         weights.append(patchify(torch.ones_like(data[:1]) if weight is None else weight[None].to(device), patch).mean(-1))
     clips = model.pack(noisy, [draw.times.to(device) for draw in batch.draws], fps=batch.fps, begins=batch.begins)
-    text = model.encode_text(batch.states.to(device), batch.mask.to(device), batch.pooled.to(device))
+    text = model.encode_text(batch.states.to(device), batch.mask.to(device), batch.pooled.to(device), padded_to=batch.padded_to)
     counts = torch.cat([torch.full((f,), h * w) for f, h, w in clips.grids])
     features: dict[int, Tensor] = {}
     velocity = model(clips, text, watch=None if naming is None else features.__setitem__)
@@ -245,8 +254,11 @@ class TransformerTask:
         self.naming = WithNaming(transformer, config.naming.block) if config.naming.weight else None
         patch = transformer.config.patch_size
         self.grids = [grid_of(grid, patch) for grid in cache.grids()]
-        self.sampler = PackSampler(self.grids, config.data.pack)
+        pack = config.data.pack
+        # A cache without mirror images has none to show.
+        self.sampler = PackSampler(self.grids, pack if cache.num_variants > 1 else dataclasses.replace(pack, mirror_share=0.0))
         empty = encoders.text.encode([""])
+        self.padded_to = empty.padded_to
         self.empty = Text(states=empty.states[0][empty.mask[0]].cpu(), pooled=empty.pooled[0].cpu())
 
     def module(self) -> nn.Module:
@@ -303,6 +315,7 @@ class TransformerTask:
             mask=nn.utils.rnn.pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True),
             pooled=torch.stack([text.pooled for text in texts]),
             weights=weights,
+            padded_to=self.padded_to,
             # Of a token's cells the first one is named.
             kinds=None if self.naming is None else torch.cat([patchify(shown, patch)[:, : len(NAMED)] for shown in kinds]),
         )
@@ -344,9 +357,13 @@ class TransformerTask:
 
     def export(self, module: nn.Module, folder: Path) -> None:
         """Write a whole model folder, weights as float16, with ``training_data.json`` that says what it was trained on."""
-        copy.deepcopy(_transformer(module)).half().save(folder / "transformer")
-        self.encoders.export(folder)
-        write_index(folder, self.config.scheduler)
+        weights = copy.deepcopy(_transformer(module)).half()
+        if isinstance(self.encoders.text, CompactTextEncoder):
+            weights.save(folder / "transformer")
+            self.encoders.export(folder)
+            write_index(folder, self.config.scheduler)
+        else:
+            save_models(models_with(weights, self.config, self.encoders), folder)
         write_text(folder / "training_data.json", json.dumps(provenance(self.cache.shards), indent=1) + "\n")
 
 
@@ -360,7 +377,37 @@ def _transformer(module: nn.Module) -> Transformer:
 def models_with(transformer: Transformer, config: TransformerTrainConfig, encoders: FrozenEncoders) -> Models:
     """Return the parts of a run as a model that generates."""
     return Models(
-        transformer=transformer, autoencoder=encoders.autoencoder, text_encoder=encoders.text, scheduler=config.scheduler, device=encoders.device
+        transformer=transformer,
+        autoencoder=encoders.autoencoder,
+        text_encoder=encoders.text,
+        scheduler=config.scheduler,
+        device=encoders.device,
+        source=encoders.text_folder,
+    )
+
+
+def with_base(config: TransformerTrainConfig) -> TransformerTrainConfig:
+    """Return a run whose parts are those of its base, where it says nothing itself.
+
+    Raises:
+        CheckpointError: the base is no model folder, or cannot be fetched or read.
+        ConfigError: the base has two experts.
+    """
+    if config.base is None:
+        return config
+    folder = model_folder(config.base)
+    if not (folder / "model_index.json").is_file():
+        raise CheckpointError(f"{folder} holds weights in the original naming; fine-tune the same model in diffusers' layout, as the hub has it")
+    if class_in(read_index(folder), "transformer_2") is not None:
+        raise ConfigError(f"{folder} has two experts, which are not trained together; give one of them with init, autoencoder and text_encoder")
+    schedule = folder / "scheduler" / "scheduler_config.json"
+    own = config.scheduler != SchedulerConfig() or not schedule.is_file()
+    return dataclasses.replace(
+        config,
+        init=config.init or folder / "transformer",
+        autoencoder=config.autoencoder or folder / "vae",
+        text_encoder=config.text_encoder or folder,
+        scheduler=config.scheduler if own else read_scheduler(schedule),
     )
 
 
@@ -390,18 +437,21 @@ def train_transformer(
         CheckpointError: weights are missing or do not fit.
         TrainingError: see ``loop.run``.
     """
+    settings = to_dict(config)
+    config = with_base(config)
     encoders = load_encoders(config.autoencoder, config.text_encoder, device)
     cache = open_cache(config.data.shards, config.data.cache, encoders, config.data.encode, progress=progress)
     transformer = first_transformer(config)
     channels = encoders.autoencoder.config.latent_channels
     if transformer.config.in_channels != channels:
         raise ConfigError(
-            f"model.in_channels is {transformer.config.in_channels} and the autoencoder has {channels} latent channels; make them equal"
+            f"model.in_channels is {transformer.config.in_channels} and the autoencoder has {channels} latent channels; make them equal "
+            "(checkpoints that animate pictures have more channels, and are not trained here)"
         )
     whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
     if config.lora is None:
         optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head"))
-        return run(whole, config.train, folder, device, optim=optim, settings=to_dict(config))
+        return run(whole, config.train, folder, device, optim=optim, settings=settings)
     # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
     optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "lora"))
-    return run(LoraTask(whole, transformer, config.lora), config.train, folder, device, optim=optim, settings=to_dict(config))
+    return run(LoraTask(whole, transformer, config.lora), config.train, folder, device, optim=optim, settings=settings)
