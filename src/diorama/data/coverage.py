@@ -92,7 +92,8 @@ def camera_kind(record: Mapping[str, Any], mirrored: bool) -> int | None:
     Raises:
         DataError: the record names a move that there is none of.
     """
-    move = (record.get("scene") or {}).get("camera", {}).get("move")
+    scene = record.get("scene")
+    move = scene.get("camera", {}).get("move") if isinstance(scene, Mapping) else None
     if move is None:
         return None
     turned = {"left": "right", "right": "left"}
