@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 from collections import Counter
@@ -18,6 +19,7 @@ from diorama.data import MIXTURE, RenderReport, ShardSet, Share, render_sample, 
 from diorama.data.shards import Sample
 from diorama.data.worlds import clip_plan
 from diorama.errors import DataError
+from diorama.evaluation.clips import EVALUATION_SEED
 from diorama.worlds.scene import Scene, held_out
 
 TINY = (Share(weight=1, width=32, height=32, num_frames=1), Share(weight=2, width=48, height=32, num_frames=5))
@@ -79,7 +81,10 @@ def test_the_plan_keeps_the_shares() -> None:
 
 def test_runs_share_no_scene_and_leave_evaluation_alone() -> None:
     assert clip_plan(0, 999_999)[0] < clip_plan(1, 0)[0]
-    assert clip_plan(9, 999_999)[0] < 10_000_000
+    kept = range(EVALUATION_SEED, 2 * EVALUATION_SEED)
+    ends = [(clip_plan(run, 0)[0], clip_plan(run, 999_999)[0]) for run in (0, 1, 9, 10, 11, 999)]
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(ends))
+    assert not any(seed in kept for end in ends for seed in end)
 
 
 @pytest.mark.usefixtures("quick")
@@ -161,7 +166,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         render_shards(tmp_path, 2, mixture=TINY, workers=0)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(0, 0), (1_000_001, 0), (1, 10), (1, -1)])
+@pytest.mark.parametrize(("count", "seed"), [(0, 0), (1_000_001, 0), (1, 1000), (1, -1)])
 def test_impossible_requests_are_refused(tmp_path: Path, count: int, seed: int) -> None:
     with pytest.raises(DataError, match="cannot be rendered"):
         render_shards(tmp_path, count, seed=seed, workers=0)

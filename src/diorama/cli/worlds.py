@@ -43,7 +43,7 @@ class Render:
     out: Path
     """Folder of the shards."""
     seed: int = 0
-    """Number of the run, 0 to 9; runs share no scene."""
+    """Number of the run, 0 to 999; runs share no scene."""
     split: Literal["train", "held_out", "any"] = "train"
     """train leaves held-out combinations of colour and shape out, held_out has one in every clip."""
     sizes: Literal["all", "small"] = "all"

@@ -32,7 +32,9 @@ __all__ = ["MIXTURE", "SMALL_MIXTURE", "RenderReport", "Share", "clip_plan", "re
 Split = Literal["train", "held_out", "any"]
 CLIPS_PER_SHARD = 32
 SEEDS_PER_RUN = 1_000_000
-NUM_RUNS = 10  # scene seeds from 10 million up are kept for evaluation
+NUM_RUNS = 1000
+_KEPT = range(10, 20)
+"""Millions of scene seeds that are kept for evaluation; runs go round them."""
 NUM_CAPTIONS = 3
 _SETTINGS = "worlds.json"
 
@@ -99,7 +101,8 @@ def clip_plan(seed: int, index: int, mixture: tuple[Share, ...] = MIXTURE) -> tu
     """Return the scene seed and the size of clip ``index`` of run ``seed``."""
     weights = np.array([share.weight for share in mixture])
     choice = int(np.random.default_rng([seed, index]).choice(len(mixture), p=weights / weights.sum()))
-    return seed * SEEDS_PER_RUN + index, mixture[choice]
+    million = seed if seed < _KEPT.start else seed + len(_KEPT)
+    return million * SEEDS_PER_RUN + index, mixture[choice]
 
 
 def render_sample(seed: int, share: Share, *, split: Split = "train", fps: float = 12.0, device: str = "cpu") -> Sample:
@@ -154,7 +157,7 @@ def render_shards(
     Args:
         folder: Where the shards go; what a run with the same settings left there is kept.
         count: Clips in all, 1 to 1 000 000.
-        seed: Number of the run, 0 to 9; runs share no scene.
+        seed: Number of the run, 0 to 999; runs share no scene.
         split: Which combinations of colour and shape to draw.
         mixture: Sizes and their shares.
         fps: Frames a second.

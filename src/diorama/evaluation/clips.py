@@ -1,4 +1,4 @@
-"""World clips that no training set holds: seeds from ``EVALUATION_SEED`` up are kept for evaluation."""
+"""World clips that no training set holds: the ten million seeds from ``EVALUATION_SEED`` up are kept for evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from diorama.worlds.clip import WorldClip, make_clip
 __all__ = ["EVALUATION_SEED", "held_out_clips"]
 
 EVALUATION_SEED = 10_000_000
-"""Training worlds use seeds below this."""
+"""Training worlds use seeds below this, and from twice this up."""
 
 
 def held_out_clips(count: int, *, width: int = 128, height: int = 128, num_frames: int = 33, fps: float = 12.0) -> Iterator[WorldClip]:
