@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,19 @@ def test_the_system_says_who_runs(tmp_path: Path, text: str, alone: bool) -> Non
     assert not threads._alone(tmp_path / "none")
 
 
+def test_what_ends_at_once_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    load = tmp_path / "loadavg"
+    load.write_text("0 0 0 3/200 7")
+    monkeypatch.setattr(time, "sleep", lambda _: load.write_text("0 0 0 1/200 7"))
+    assert threads._alone(load)
+
+
 def test_a_busy_machine_is_told_apart() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "print('up', flush=True)\nwhile True: pass"], stdout=subprocess.PIPE)
     try:
         assert busy.stdout is not None
         busy.stdout.readline()
-        found = [threads._alone() for _ in range(20)]
+        found = [threads._alone(looks=1) for _ in range(20)]
     finally:
         busy.kill()
         busy.wait()

@@ -80,6 +80,10 @@ class ClipData:
     """Leave longer clips out, for a first phase on small ones; they are counted at the start."""
     text_drop: float = 0.1
     """Share of clips shown with the empty prompt, for guidance."""
+    token_drop: float = 0.0
+    """Share of the tokens of each text that is left out, so that no single word is relied on; one is always left."""
+    text_noise: float = 0.0
+    """Standard deviation of the noise added to text states, in units of theirs."""
     dense_share: float = 0.5
     """Share of clips shown with a dense caption, the others with a short one; a clip that has one kind only is shown with that."""
     mixture: Mixture = field(default_factory=Mixture)
@@ -94,6 +98,10 @@ class ClipData:
             raise ConfigError(f"data.max_tokens_per_clip is {self.max_tokens_per_clip}; it must be at least 1, or left out")
         if not 0 <= self.text_drop <= 1:
             raise ConfigError(f"data.text_drop is {self.text_drop}; it is a share from 0 to 1")
+        if not 0 <= self.token_drop < 1 or not 0 <= self.text_noise < math.inf:
+            raise ConfigError(
+                f"data.token_drop is {self.token_drop} and data.text_noise {self.text_noise}; they are from 0 to below 1, and 0 or more"
+            )
         if not 0 <= self.dense_share <= 1:
             raise ConfigError(f"data.dense_share is {self.dense_share}; it is a share from 0 to 1")
         if not 0 <= self.later_share <= 1:
@@ -299,7 +307,7 @@ class TransformerTask:
             left = slice(draw.num_frames - first)
             caption = self.cache.choose(draw.index, draw.caption, data.dense_share)
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
-            text = self.empty if dropped else self.cache.text(draw.index, int(draw.mirrored), caption)
+            text = self.empty if dropped else self._heard(draw, caption, generator)
             fps = self.cache.fps(draw.index)
             shown = None if self.naming is None else self._shown(draw)[:, kept]
             clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0, weight, shown))
@@ -319,6 +327,18 @@ class TransformerTask:
             # Of a token's cells the first one is named.
             kinds=None if self.naming is None else torch.cat([patchify(shown, patch)[:, : len(NAMED)] for shown in kinds]),
         )
+
+    def _heard(self, draw: Draw, caption: int, generator: torch.Generator) -> Text:
+        """Return a caption with some of its tokens left out and the others blurred, as the config says."""
+        text, data = self.cache.text(draw.index, int(draw.mirrored), caption), self.config.data
+        states = text.states
+        if data.token_drop:
+            kept = torch.rand(len(states), generator=generator) >= data.token_drop
+            kept[int(torch.randint(len(states), (), generator=generator))] = True
+            states = states[kept]
+        if data.text_noise:
+            states = states + data.text_noise * text.states.std() * torch.randn(states.shape, generator=generator)
+        return Text(states=states, pooled=text.pooled)
 
     def _shown(self, draw: Draw) -> Tensor:
         """Return what each place of a sample is named by, ``[len(NAMED), f, h, w]`` int64; -1 where nothing is known, and for a still's camera."""
