@@ -81,9 +81,9 @@ class ClipData:
     text_drop: float = 0.1
     """Share of clips shown with the empty prompt, for guidance."""
     token_drop: float = 0.0
-    """Share of the tokens of each text that is left out, so that no single word is relied on; one is always left."""
+    """Up to this share of a text's tokens is left out, so that no single word is relied on: how much is drawn for each; one is always left."""
     text_noise: float = 0.0
-    """Standard deviation of the noise added to text states, in units of theirs."""
+    """Largest standard deviation of the noise added to text states, in units of theirs; it too is drawn for each text."""
     dense_share: float = 0.5
     """Share of clips shown with a dense caption, the others with a short one; a clip that has one kind only is shown with that."""
     mixture: Mixture = field(default_factory=Mixture)
@@ -333,11 +333,12 @@ class TransformerTask:
         text, data = self.cache.text(draw.index, int(draw.mirrored), caption), self.config.data
         states = text.states
         if data.token_drop:
-            kept = torch.rand(len(states), generator=generator) >= data.token_drop
+            kept = torch.rand(len(states), generator=generator) >= data.token_drop * torch.rand((), generator=generator)
             kept[int(torch.randint(len(states), (), generator=generator))] = True
             states = states[kept]
         if data.text_noise:
-            states = states + data.text_noise * text.states.std() * torch.randn(states.shape, generator=generator)
+            deviation = data.text_noise * text.states.std() * torch.rand((), generator=generator)
+            states = states + deviation * torch.randn(states.shape, generator=generator)
         return Text(states=states, pooled=text.pooled)
 
     def _shown(self, draw: Draw) -> Tensor:
