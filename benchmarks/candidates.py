@@ -1,9 +1,10 @@
-"""What choosing among first frames is worth: stills drawn for prompts of known scenes, read by the judge.
+"""What choosing is worth: stills and clips made for prompts of known scenes, read by the judge.
 
-    python benchmarks/candidates.py [--prompts 48] [--drawn 8] [--model FOLDER]
+    python benchmarks/candidates.py [--prompts 48] [--drawn 8] [--takes 6] [--model FOLDER]
 
-Scenes are other ones than those of `diorama evaluate prompt`; every fourth prompt is in words that no training caption uses. Six
-stills for 48 prompts took five and a half minutes on two cores.
+First stills: the first drawn, and the chosen one of several. Then whole clips: the first take, and the chosen one of several. Scenes are other
+ones than those of `diorama evaluate prompt`; every fourth prompt is in words that no training caption uses. 48 prompts take about ten
+minutes on two cores.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from diorama.evaluation.judge import Judge
 from diorama.evaluation.prompt import FIRST_SEED
 from diorama.evaluation.report import machine, table
 from diorama.evaluation.score import grade
-from diorama.pipeline.candidates import best_match
+from diorama.pipeline.candidates import best_first
 from diorama.pipeline.state import Cue
 from diorama.runtime import prepare_cpu
 from diorama.worlds.captions import caption, paraphrase
@@ -36,6 +37,7 @@ from diorama.worlds.sample import sample_scene
 from diorama.worlds.scene import Scene
 
 ASKED = ("colour", "shape", "count")
+TAKEN = (*ASKED, "motion", "camera direction", "all five")
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,19 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None, help="model folder; the packaged model if left out")
     parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--drawn", type=int, default=8, help="stills for each prompt")
+    parser.add_argument("--takes", type=int, default=6, help="sketches for each prompt; 1 leaves the clips out")
     options = parser.parse_args()
     prepare_cpu()
     pipe = Pipeline.load(options.model)
     judge = Judge.load(Path(str(resources.files("diorama"))) / "models" / "judge")
     asked = list(itertools.islice(_scenes(), options.prompts))
-    drawn = []
+    drawn, clips = [], []
     with progress_bar() as progress:
         for index, scene in enumerate(asked):
-            drawn.append(_draw(pipe, judge, scene, index % 4 == 3, options.drawn))
+            reworded = index % 4 == 3
+            drawn.append(_draw(pipe, judge, scene, reworded, options.drawn))
+            if options.takes > 1:
+                clips.append((reworded, *(_clip(pipe, judge, scene, reworded, takes) for takes in (1, options.takes))))
             progress("drawn", index + 1, len(asked))
     print(machine())
     counts = sorted({1, *range(2, options.drawn + 1, 2)})
@@ -78,6 +84,14 @@ def main() -> None:
                     _rows(pipe, group, counts),
                 )
             )
+        pairs = [pair for other, *pair in clips if other == reworded]
+        if pairs:
+            print(f"\n{len(pairs)} prompts {name}: share of clips that are right, in %\n")
+            shares = [[100 * np.mean([pair[place][asked] for pair in pairs]) for asked in TAKEN] for place in (0, 1)]
+            rows = [
+                (label, *(f"{share:.0f}" for share in row)) for label, row in zip(("first take", f"best of {options.takes}"), shares, strict=True)
+            ]
+            print(table(("", *TAKEN), rows))
 
 
 def _scenes() -> Iterator[Scene]:
@@ -95,10 +109,16 @@ def _draw(pipe: Pipeline, judge: Judge, scene: Scene, reworded: bool, number: in
     return Drawn(prompt, reworded, stills, [all(one[name] for name in ASKED) for one in grades], [one["shape"] for one in grades])
 
 
+def _clip(pipe: Pipeline, judge: Judge, scene: Scene, reworded: bool, takes: int) -> dict[str, bool]:
+    prompt = (paraphrase if reworded else caption)(scene, scene.seed).dense
+    clip = pipe.generate(prompt, size=(128, 128), num_frames=33, seed=scene.seed, takes=takes).frames
+    return grade(scene, judge.read([clip])[0])
+
+
 def _rows(pipe: Pipeline, group: list[Drawn], counts: list[int]) -> list[tuple[str, ...]]:
     rows = []
     for number in counts:
-        chosen = [best_match(pipe.models, one.stills[:number], [Cue(one.prompt, torch.ones(1))]) for one in group]
+        chosen = [best_first(pipe.models, [still[None] for still in one.stills[:number]], [Cue(one.prompt, torch.ones(1))])[0] for one in group]
         figures = []
         for shown in ([one.shapes for one in group], [one.right for one in group]):
             figures.append(np.mean([hits[place] for hits, place in zip(shown, chosen, strict=True)]))

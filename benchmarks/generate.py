@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from diorama import Pipeline
 from diorama.autoencoder import Autoencoder
 from diorama.evaluation.report import machine, table
-from diorama.pipeline.candidates import num_candidates
+from diorama.pipeline.candidates import num_candidates, num_takes, sketch_steps
 from diorama.pipeline.request import Request
 from diorama.runtime import autocast, matmul_rate, peak_memory, prepare_cpu, synchronize
 from diorama.shapes import parse_size
@@ -57,7 +57,8 @@ def main() -> None:
     rate_after = matmul_rate(device, dtype, size=side)
     print(machine())
     print(f"{request.num_frames} frames of {width}x{height}, {request.steps} steps, guidance {request.guidance_scale}, {options.runs} runs, {device}")
-    print(f"first frames drawn beforehand, of which one is kept: {_stills(pipe, request)}")
+    stills, takes = _drawn(pipe, request)
+    print(f"drawn beforehand: {stills} first frames, and {takes} sketches in {sketch_steps(request.steps)} steps of how they go on")
     print(f"matrix products, {str(dtype).removeprefix('torch.')} {side}: {rate / 1e9:.0f} GFLOP/s before, {rate_after / 1e9:.0f} after\n")
     rows = [(name, f"{f['seconds']:.3f}", f"{f['best']:.3f}", f"{f['gflop']:.0f}", f"{100 * f['share']:.0f} %") for name, f in (forward, whole)]
     print(table(("part", "seconds, median", "best", "GFLOP", "share of the rate (median)"), rows))
@@ -97,10 +98,12 @@ def _whole(pipe: Pipeline, request: Request, rate: float, runs: int) -> tuple[st
     grid = request.shape(models.stride).latent(models.autoencoder.config.stride)
     tokens = math.prod(grid)
     width = models.text_encoder.encode([request.prompt, ""]).states.shape[1]
-    evaluations = request.steps * (2 if request.solver == "heun" else 1)
-    still, stills = tokens // grid[0], _stills(pipe, request)
-    drawing = models.transformer.num_flops((tokens, tokens), width) + stills * models.transformer.num_flops((still, still), width)
-    flops = evaluations * drawing + _decode_flops(models.autoencoder, grid)
+    still = tokens // grid[0]
+    stills, takes = _drawn(pipe, request)
+    clip_steps = request.steps + takes * sketch_steps(request.steps)
+    drawing = clip_steps * models.transformer.num_flops((tokens, tokens), width)
+    drawing += request.steps * stills * models.transformer.num_flops((still, still), width)
+    flops = drawing * (2 if request.solver == "heun" else 1) + (1 + takes) * _decode_flops(models.autoencoder, grid)
     seconds = []
     for i in range(runs + 1):
         start = time.perf_counter()
@@ -111,9 +114,12 @@ def _whole(pipe: Pipeline, request: Request, rate: float, runs: int) -> tuple[st
     return _figures("(b) prompt to frames", seconds, flops, rate)
 
 
-def _stills(pipe: Pipeline, request: Request) -> int:
-    """Return how many first frames are drawn before the clip."""
-    return num_candidates(pipe.models, request) if pipe.models.scheduler.still_first else 0
+def _drawn(pipe: Pipeline, request: Request) -> tuple[int, int]:
+    """Return how many first frames are drawn before the clip, and how many sketches."""
+    if not pipe.models.scheduler.still_first:
+        return 0, 0
+    takes = num_takes(pipe.models, request)
+    return num_candidates(pipe.models, request), takes if takes > 1 else 0
 
 
 def _decode_flops(model: Autoencoder, grid: tuple[int, int, int]) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from diorama import Pipeline
 from diorama.evaluation.judge import Judge
-from diorama.pipeline.candidates import best_match
+from diorama.pipeline.candidates import best_first
 from diorama.pipeline.state import Cue
 
 MODELS = Path(__file__).resolve().parents[1] / "src" / "diorama" / "models"
@@ -27,6 +27,7 @@ def test_the_packaged_parts_load_and_fit_together() -> None:
     assert models.captioner is not None
     assert models.captioner.config.num_queries == 11
     assert models.scheduler.candidates > 1
+    assert models.scheduler.takes > 1
 
 
 def test_the_packaged_captioner_finds_the_picture_that_a_caption_was_written_for() -> None:
@@ -35,6 +36,6 @@ def test_the_packaged_captioner_finds_the_picture_that_a_caption_was_written_for
 
     models = Pipeline.load(device="cpu").models
     clips = [make_clip(seed, width=128, height=128, num_frames=1, num_bodies=2) for seed in range(900, 908)]
-    pictures = [clip.frames.numpy()[0] for clip in clips]
-    found = [best_match(models, pictures, [Cue(clip.captions.dense, torch.ones(1))]) for clip in clips]
+    pictures = [clip.frames.numpy() for clip in clips]
+    found = [best_first(models, pictures, [Cue(clip.captions.dense, torch.ones(1))])[0] for clip in clips]
     assert sum(place == chosen for place, chosen in enumerate(found)) >= 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ import pytest
 import torch
 
 from diorama.errors import InputError
-from diorama.pipeline.candidates import best_match, candidates, num_candidates, told_apart
+from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, told_apart
 from diorama.pipeline.generate import denoise, prepare
 from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Request
-from diorama.pipeline.state import Cue, blank, side_by_side
+from diorama.pipeline.state import Cue, blank, side_by_side, with_first_frame
 from diorama.text.captioner import Captioner, CaptionerConfig
 from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
 
@@ -52,8 +53,21 @@ def test_how_many_are_drawn(models: Models, choosy: Models) -> None:
     with pytest.raises(InputError, match="no captioner"):
         num_candidates(models, dataclasses.replace(REQUEST, candidates=2))
     for number in (0, 65):
-        with pytest.raises(InputError, match="allowed is 1 to 64"):
+        with pytest.raises(InputError, match=f"{number} candidates cannot be drawn: allowed is 1 to 64"):
             dataclasses.replace(REQUEST, candidates=number)
+        with pytest.raises(InputError, match=f"{number} takes cannot be drawn: allowed is 1 to 64"):
+            dataclasses.replace(REQUEST, takes=number)
+
+
+def test_how_many_takes_are_sketched_and_how_roughly(models: Models, choosy: Models) -> None:
+    assert num_takes(choosy, REQUEST) == 1
+    assert num_takes(choosy, dataclasses.replace(REQUEST, takes=4)) == 4
+    usual = dataclasses.replace(choosy.scheduler, takes=6)
+    assert num_takes(dataclasses.replace(choosy, scheduler=usual), REQUEST) == 6
+    assert num_takes(dataclasses.replace(models, scheduler=usual), REQUEST) == 1
+    with pytest.raises(InputError, match="4 takes were asked for and this model has no captioner"):
+        num_takes(models, dataclasses.replace(REQUEST, takes=4))
+    assert [sketch_steps(steps) for steps in (2, 8, 24, 50)] == [2, 8, 8, 17]
 
 
 def test_noises_differ_and_the_first_is_the_requests_own() -> None:
@@ -77,10 +91,38 @@ def test_a_still_is_the_best_of_those_drawn_and_a_clip_begins_with_it(choosy: Mo
     assert torch.equal(clip, made(choosy, dataclasses.replace(REQUEST, candidates=1), [*GUIDE, Keep(latent=still)]))
 
 
+def test_a_clip_is_the_best_take_made_with_all_steps(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = dataclasses.replace(REQUEST, steps=9, takes=3)
+    alone = dataclasses.replace(request, num_frames=1, candidates=1)
+    stills = [denoise(choosy, alone, candidate)[0] for candidate in candidates(prepare(choosy, alone, GUIDE), request.seed, 3)]
+    shown: list[list[tuple[int, ...]]] = []
+
+    def ranked(_: Models, clips: Sequence[np.ndarray], __: Sequence[Cue]) -> list[int]:
+        shown.append([clip.shape for clip in clips])
+        return [2, 0, 1] if len(shown) == 1 else [1, 0, 2]
+
+    monkeypatch.setattr(sys.modules[denoise.__module__], "best_first", ranked)
+    told: list[tuple[str, int, int]] = []
+    clip, _ = denoise(choosy, request, prepare(choosy, request, GUIDE), lambda *stage: told.append(stage))
+    assert shown == [[(1, 32, 48, 3)] * 3, [(9, 32, 48, 3)] * 3]
+    assert [step for step in told if step[0] == "takes"][-1] == ("takes", 24, 24)
+    assert [step for step in told if step[0] == "denoise"][-1] == ("denoise", 9, 9)
+    # The takes begin with the two best stills in turn; the second take is the second candidate's noise behind the second best still.
+    take = with_first_frame(list(candidates(prepare(choosy, request, GUIDE), request.seed, 2))[1], stills[0])
+    torch.testing.assert_close(clip, denoise(choosy, request, take)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_clip_that_is_not_seen_as_a_whole_is_not_sketched(choosy: Models) -> None:
+    stages: set[str] = set()
+    rolling = dataclasses.replace(REQUEST, takes=3, window=2)
+    denoise(choosy, rolling, prepare(choosy, rolling, GUIDE), lambda stage, *_: stages.add(stage))
+    assert stages == {"still", "denoise"}
+
+
 def test_nothing_is_chosen_where_something_is_given(choosy: Models) -> None:
     given: list[Item] = [*GUIDE, Keep(latent=torch.randn(4, 1, 2, 3, generator=torch.Generator().manual_seed(0)))]
     stages: list[str] = []
-    denoise(choosy, REQUEST, prepare(choosy, REQUEST, given), lambda stage, *_: stages.append(stage))
+    denoise(choosy, dataclasses.replace(REQUEST, takes=3), prepare(choosy, REQUEST, given), lambda stage, *_: stages.append(stage))
     assert set(stages) == {"denoise"}
 
 
@@ -116,8 +158,8 @@ def test_words_that_are_unlikely_of_every_picture_do_not_count() -> None:
     assert told_apart(strange).tolist() == [0, 0, 0]
 
 
-def test_cues_count_by_their_weight_at_the_first_frame(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [np.full((32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
+def test_cues_count_by_their_weight(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [np.full((1, 32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
 
     def likelihood(_: Captioner, clips: Sequence[np.ndarray], text: str) -> torch.Tensor:
         wanted = {"red ball": 100, "blue cube": 200}[text]
@@ -126,16 +168,16 @@ def test_cues_count_by_their_weight_at_the_first_frame(choosy: Models, monkeypat
     monkeypatch.setattr(Captioner, "likelihood", likelihood)
     monkeypatch.setattr(Captioner, "write", lambda _, clips: ["ball"] * len(clips))
     red, blue = Cue("red ball", torch.tensor([1.0, 0.0])), Cue("blue cube", torch.tensor([0.0, 1.0]))
-    assert best_match(choosy, pictures, [red, blue]) == 1
-    assert best_match(choosy, pictures, [dataclasses.replace(blue, weight=torch.ones(2))]) == 2
-    assert best_match(choosy, pictures, [red, dataclasses.replace(blue, weight=torch.full((2,), 2.0))]) == 2
+    assert best_first(choosy, pictures, [red]) == [1, 0, 2]
+    assert best_first(choosy, pictures, [dataclasses.replace(blue, weight=torch.ones(2))]) == [2, 0, 1]
+    assert best_first(choosy, pictures, [red, dataclasses.replace(blue, weight=torch.full((2,), 2.0))])[0] == 2
 
 
 def test_the_nearer_meaning_wins_where_no_word_is_known(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [np.full((32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
+    pictures = [np.full((1, 32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
     monkeypatch.setattr(Captioner, "likelihood", lambda _, clips, text: torch.full((len(clips), 2), -9.0))
     monkeypatch.setattr(Captioner, "write", lambda _, clips: ["cube", "red ball", "blue"])
-    assert best_match(choosy, pictures, [Cue("red ball", torch.ones(1))]) == 1
+    assert best_first(choosy, pictures, [Cue("red ball", torch.ones(1))])[0] == 1
 
 
 def test_the_captioner_travels_with_the_model(choosy: Models, models: Models, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ class Prompt:
     """How strongly the prompt steers."""
     candidates: int | None = None
     """First frames drawn for each video, of which the best is taken; as the model prefers if left out."""
+    takes: int | None = None
+    """Sketches of how it goes on, of which the best is made; as the model prefers if left out."""
     device: str = "auto"
     """Where to generate."""
 
@@ -102,7 +104,7 @@ def _prompt(arguments: Sequence[str]) -> None:
     options: Prompt = parse(Prompt, arguments, command="evaluate prompt")
     from diorama.evaluation.prompt import PromptConfig, evaluate_prompt
     from diorama.pipeline import Pipeline
-    from diorama.pipeline.candidates import num_candidates
+    from diorama.pipeline.candidates import num_candidates, num_takes
     from diorama.pipeline.request import Request
     from diorama.runtime import prepare_cpu
     from diorama.shapes import parse_size
@@ -111,8 +113,9 @@ def _prompt(arguments: Sequence[str]) -> None:
     config = PromptConfig(count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height)
     prepare_cpu()
     pipeline = Pipeline.load(options.model, options.device)
-    drawn = num_candidates(pipeline.models, Request(prompt="", candidates=options.candidates))
-    label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}, {drawn} first frame{'s' if drawn > 1 else ''} drawn"
+    asked = Request(prompt="", candidates=options.candidates, takes=options.takes)
+    drawn, takes = num_candidates(pipeline.models, asked), num_takes(pipeline.models, asked)
+    label = f"model {pipeline.hash}, {options.steps} steps, guidance {options.guidance:g}, first frames drawn {drawn}, takes {takes}"
     with progress_bar() as progress:
         report = evaluate_prompt(
             lambda prompt, seed: (
@@ -125,6 +128,7 @@ def _prompt(arguments: Sequence[str]) -> None:
                     steps=options.steps,
                     guidance_scale=options.guidance,
                     candidates=drawn,
+                    takes=takes,
                 ).frames
             ),
             _reader(options),

@@ -43,14 +43,16 @@ class SchedulerConfig:
     """Whether the first frame of a clip of which nothing is given is made alone, and then animated, unless a request says otherwise."""
     candidates: int = 1
     """How many first frames are drawn where nothing is given, for the model's captioner to choose from, unless a request says otherwise."""
+    takes: int = 1
+    """How many sketches are made of how such a first frame goes on, for the captioner to choose from, unless a request says otherwise."""
     times: Literal["even", "unipc", "euler"] = "even"
     """How the times between noise and data are spaced before the shift: evenly to 0, or as diffusers' schedulers of these names do."""
 
     def __post_init__(self) -> None:
         if not self.shift > 0 or (self.shift_tokens is not None and self.shift_tokens < 1):
             raise ConfigError(f"scheduler shift {self.shift} at {self.shift_tokens} tokens cannot be used; both must be above 0")
-        if self.candidates < 1:
-            raise ConfigError(f"scheduler candidates {self.candidates} cannot be drawn; it must be at least 1")
+        if self.candidates < 1 or self.takes < 1:
+            raise ConfigError(f"scheduler candidates {self.candidates} and takes {self.takes} cannot be drawn; both must be at least 1")
         if (self.window is not None and self.window < 2) or not 0 <= self.context_noise <= 1:
             raise ConfigError(
                 f"scheduler window {self.window} and context_noise {self.context_noise} cannot be used; allowed are 2 or more, and 0 to 1"

@@ -1,6 +1,7 @@
-"""Several first frames drawn for one prompt, and the choice among them.
+"""Several first frames drawn for one prompt, several sketches of how they go on, and the choice among them.
 
-A still costs a tenth of the clip that it begins, and what it gets wrong the clip keeps: so the still is the place to be choosy.
+A still costs a tenth of the clip that it begins, and what it gets wrong the clip keeps: so the still is the place to be choosy. What the motion
+spoils shows in a third of the steps already.
 
 Source: ranking samples by a second network is as in https://arxiv.org/abs/2102.12092, which asks CLIP.
 """
@@ -21,10 +22,12 @@ from diorama.pipeline.load import Models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, LatentState, blank
 
-__all__ = ["best_match", "candidates", "num_candidates", "told_apart"]
+__all__ = ["best_first", "candidates", "num_candidates", "num_takes", "sketch_steps", "told_apart"]
 
 _APART = 0x9E3779B97F4A7C15
 """Between the seeds of two candidates, so that those of neighbouring seeds are never the same; the golden ratio in 64 bits."""
+_SKETCH_STEPS = 8
+"""Fewest steps that show how a clip moves."""
 _SAYABLE = 0.2
 """A piece of a prompt counts if the captioner would write it of some picture with at least this probability."""
 _MEANING = 30.0
@@ -37,11 +40,29 @@ def num_candidates(models: Models, request: Request) -> int:
     Raises:
         InputError: the request asks for several and the model has none to choose with.
     """
-    if request.candidates is None:
-        return 1 if models.captioner is None else models.scheduler.candidates
-    if request.candidates > 1 and models.captioner is None:
-        raise InputError(f"{request.candidates} candidates were asked for and this model has no captioner to choose with; leave candidates out")
-    return request.candidates
+    return _number(models, request.candidates, models.scheduler.candidates, "candidates")
+
+
+def num_takes(models: Models, request: Request) -> int:
+    """Return how many sketches are made of a clip: as the request says, or else the scheduler, if the model has a captioner.
+
+    Raises:
+        InputError: the request asks for several and the model has none to choose with.
+    """
+    return _number(models, request.takes, models.scheduler.takes, "takes")
+
+
+def _number(models: Models, asked: int | None, usual: int, name: str) -> int:
+    if asked is None:
+        return 1 if models.captioner is None else usual
+    if asked > 1 and models.captioner is None:
+        raise InputError(f"{asked} {name} were asked for and this model has no captioner to choose with; leave {name} out")
+    return asked
+
+
+def sketch_steps(steps: int) -> int:
+    """Return in how many solver steps a clip is sketched that is then made in ``steps``."""
+    return min(steps, max(_SKETCH_STEPS, math.ceil(steps / 3)))
 
 
 def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentState]:
@@ -58,28 +79,29 @@ def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentSta
         yield dataclasses.replace(state, noise=other.noise)
 
 
-def best_match(models: Models, pictures: Sequence[Pixels], cues: Sequence[Cue]) -> int:
-    """Return which picture is most like what is said of it; the first of several as good.
+def best_first(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> list[int]:
+    """Return the numbers of clips, first the one that is most like what is said of it, in their order where they are as good.
 
-    The captioner tells in two ways: how likely it holds the prompt's words to be of each picture, which is sharp but knows no words beyond its
+    The captioner tells in two ways: how likely it holds the prompt's words to be of each clip, which is sharp but knows no words beyond its
     own, and how near in meaning its own caption is to the prompt, by the text encoder.
 
     Args:
         models: Whose captioner and text encoder judge.
-        pictures: uint8 ``[H, W, 3]`` each.
-        cues: What is said; each counts by its weight at the first latent frame.
+        clips: uint8 ``[T, H, W, 3]`` each; a still is of one frame.
+        cues: What is said; each counts by its mean weight.
     """
+    if len(clips) == 1:
+        return [0]
     assert models.captioner is not None
-    clips = [picture[None] for picture in pictures]
     seen = models.text_encoder.encode(models.captioner.write(clips)).pooled
     asked = models.text_encoder.encode([cue.prompt for cue in cues]).pooled
-    total = torch.zeros(len(pictures))
+    total = torch.zeros(len(clips))
     for cue, meaning in zip(cues, asked, strict=True):
-        weight = float(cue.weight[0])
+        weight = float(cue.weight.mean())
         if weight > 0:
             likely = told_apart(models.captioner.likelihood(clips, cue.prompt))
             total += weight * (likely + _MEANING * functional.cosine_similarity(seen, meaning[None]).cpu())
-    return int(total.argmax())
+    return total.argsort(descending=True, stable=True).tolist()
 
 
 def told_apart(pieces: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from diorama.errors import InputError
 from diorama.flow import PairVelocity, Velocity, Window, WindowVelocity, guided, roll, sample
 from diorama.media import Clip, Pixels, from_tensor, to_tensor
 from diorama.patches import unpack
-from diorama.pipeline.candidates import best_match, candidates, num_candidates
+from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
 from diorama.pipeline.picture import take_pictures
@@ -39,7 +39,7 @@ _BATCHED_TOKENS = 16384
 """Tokens of a clip up to which it is evaluated with and without its prompt in one batch."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, ``still``, ``denoise`` or ``decode``, its steps done and its steps in all."""
+"""Called with the name of a stage, ``still``, ``takes``, ``denoise`` or ``decode``, its steps done and its steps in all."""
 
 
 @torch.inference_mode()
@@ -99,9 +99,10 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     with torch.no_grad(), models.autocast():
         state, given = take_pictures(models, request, state)
     if _is_still_first(models, request, state):
-        state = with_first_frame(state, _draw(models, request, first_frame(state), progress)[0])
+        state = _begun(models, request, state, progress)
     elif num_candidates(models, request) > 1 and state.grid[0] == 1 and _is_blank(state):
-        return _draw(models, request, state, progress)
+        stills, notes = _draw(models, request, state, progress)
+        return stills[0], notes
     texts = models.text_encoder.encode([*(cue.prompt for cue in state.cues), request.negative_prompt])
     notes = _notes(texts)
     if not bool(state.start.any()):
@@ -212,7 +213,8 @@ def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int
     pixels, finest = request.width * request.height, models.autoencoder.config
     # The decoder's finest level holds about 8 tensors of the cells of one latent frame.
     decoding = 4 * 8 * finest.decoder_widths[0] * pixels * finest.stride.time // math.prod(finest.patch)
-    return max(denoising, decoding) + 2 * 3 * pixels * request.num_frames
+    num_sketches = num_takes(models, request) if _frames_seen(models, request, frames) == frames else 1
+    return max(denoising, decoding) + max(2, 1 + num_sketches) * 3 * pixels * request.num_frames
 
 
 def _notes(texts: TextStates) -> list[str]:
@@ -243,8 +245,28 @@ def _is_blank(state: LatentState) -> bool:
     return not (state.ring or state.apart) and bool((state.start == 1).all())
 
 
-def _draw(models: Models, request: Request, state: LatentState, progress: Progress | None) -> tuple[Tensor, list[str]]:
-    """Return the latent of a still of which nothing is given, the best of as many as are asked for, and notes."""
+def _begun(models: Models, request: Request, state: LatentState, progress: Progress | None) -> LatentState:
+    """Return a clip of which nothing is given with a first frame, and with the noise of the best of as many takes as are asked for."""
+    stills, _ = _draw(models, request, first_frame(state), progress)
+    number = num_takes(models, request)
+    if number == 1 or _frames_seen(models, request, state.grid[0]) < state.grid[0]:
+        return with_first_frame(state, stills[0])
+    beginnings = itertools.cycle(stills[: math.ceil(number / 2)])
+    takes = [with_first_frame(take, still) for take, still in zip(candidates(state, request.seed, number), beginnings, strict=False)]
+    sketch = dataclasses.replace(request, steps=sketch_steps(request.steps))
+    clips = list[Pixels]()
+    for index, take in enumerate(takes):
+
+        def report(_: str, done: int, total: int, index: int = index) -> None:
+            if progress is not None:
+                progress("takes", index * total + done, number * total)
+
+        clips.append(decode(models, denoise(models, sketch, take, report)[0], request.fps))
+    return takes[best_first(models, clips, state.cues)[0]]
+
+
+def _draw(models: Models, request: Request, state: LatentState, progress: Progress | None) -> tuple[list[Tensor], list[str]]:
+    """Return the latents of as many stills as are asked for, of which nothing is given, the best one first, and notes."""
     every, alone = list(candidates(state, request.seed, num_candidates(models, request))), dataclasses.replace(request, candidates=1)
     # Rescaled guidance looks at the spread of all that is drawn at once, which is to be one still's.
     size = 1 if request.guidance_rescale else _stills_at_once(models, state.grid)
@@ -258,8 +280,8 @@ def _draw(models: Models, request: Request, state: LatentState, progress: Progre
 
         latent, notes = denoise(models, alone, side_by_side(group) if len(group) > 1 else group[0], report)
         stills += torch.split(latent, 1, dim=1)
-    best = best_match(models, [decode(models, still, request.fps)[0] for still in stills], state.cues) if len(stills) > 1 else 0
-    return stills[best], notes
+    order = best_first(models, [decode(models, still, request.fps) for still in stills], state.cues)
+    return [stills[index] for index in order], notes
 
 
 def _stills_at_once(models: Models, grid: tuple[int, int, int]) -> int:

@@ -53,6 +53,8 @@ class Options(TypedDict, total=False):
     """Make the first frame alone, then the others with it given, where nothing is given of the clip."""
     candidates: int
     """First frames drawn where nothing is given of the clip; the one that the prompt describes best is taken."""
+    takes: int
+    """Sketches of how such a first frame goes on; the one that the prompt describes best is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,10 @@ class Request:
     candidates: int | None = None
     """First frames, or stills, that are drawn where nothing is given of the clip; the model's captioner takes the one of which it would
     rather say the prompt. 1 to 64; 1 is the first drawn, as is. None: as the scheduler says. Refused above 1 by a model without a captioner."""
+    takes: int | None = None
+    """Sketches, in a third of the steps, of how a first frame that was drawn so goes on; the captioner takes one as above, and it is made
+    anew with all steps. They begin with the best half of the candidates, or as many of those as there are. Only for clips that the model
+    sees as a whole. 1 to 64; 1 sketches nothing. None and above 1 as for ``candidates``."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -122,8 +128,10 @@ class Request:
             raise InputError(f"a window of {self.window} latent frames cannot roll; give at least 2")
         if not 0 <= self.cache_threshold <= 1:
             raise InputError(f"cache threshold {self.cache_threshold} is out of range: allowed is 0 (off) to 1, usual is 0.05 to 0.15")
-        if self.candidates is not None and not 1 <= self.candidates <= MAX_CANDIDATES:
-            raise InputError(f"{self.candidates} candidates cannot be drawn: allowed is 1 to {MAX_CANDIDATES}, usual is 1 to 8")
+        for name in ("candidates", "takes"):
+            number = getattr(self, name)
+            if number is not None and not 1 <= number <= MAX_CANDIDATES:
+                raise InputError(f"{number} {name} cannot be drawn: allowed is 1 to {MAX_CANDIDATES}, usual is 1 to 8")
         _ = self.guidance, self.late_guidance
 
     @property
