@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 
-from diorama.data.provenance import provenance
+from diorama.data.provenance import provenance, write_provenance
 from diorama.data.shards import Sample, ShardSet, write_shard
 
 
@@ -21,3 +22,5 @@ def test_origins_licences_and_files_are_counted(tmp_path: Path) -> None:
     assert found == {
         "samples": 3, "origins": {"curated": 2, "worlds": 1}, "licences": {"CC0": 1, "unknown": 1}, "files": 1, "stages": ["cuts 1"],
     }  # fmt: skip
+    write_provenance(ShardSet(tmp_path / "a"), tmp_path / "weights")
+    assert json.loads((tmp_path / "weights" / "training_data.json").read_text()) == provenance(ShardSet(tmp_path / "a"))

@@ -101,6 +101,7 @@ def test_a_run_learns_and_leaves_a_folder_that_loads(tmp_path: Path) -> None:
     assert model.config.latents_mean is not None
     assert model.config.widths == MODEL.widths
     assert json.loads((tmp_path / "run" / "reconstruction.json").read_text())["clips"] == 2
+    assert json.loads((result.folder / "training_data.json").read_text())["samples"] == 5
     assert (tmp_path / "run" / "samples" / "step-000001.png").stat().st_size > 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert {"loss", "l1", "gradient", "kl", "psnr"} <= set(lines[0])

@@ -146,6 +146,7 @@ def test_it_learns_to_say_which_color_it_sees_and_goes_on(shards: Path, tmp_path
     assert captioner.write([clip("red")[:, :, ::-1]]) == [said[0].replace("left", "right")]
     assert captioner.write([clip(name) for name in NAMES], "short")[0].lower() == "red half"
     assert json.loads((tmp_path / "run" / "accuracy.json").read_text())["clips"] == 4
+    assert json.loads((result.folder / "training_data.json").read_text())["samples"] > 4
     assert (tmp_path / "run" / "samples" / "captions-000150.txt").read_text().count("\n") == 10
     further = dataclasses.replace(config, init=result.folder, views=2, truth=0.0, train=dataclasses.replace(loop, steps=2, sample_steps=0))
     assert Captioner.load(train(further, tmp_path / "more", torch.device("cpu")).folder).config == TINY

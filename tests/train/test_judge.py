@@ -164,6 +164,7 @@ def test_training_goes_on_from_a_judge_that_read_smaller_frames(tmp_path: Path) 
         data=tmp_path / "shards", held_out=2, batch_size=2, init=tmp_path / "start", judge=larger, train=LoopConfig(steps=1, warmup=0, sample_steps=9)
     )
     trained = Judge.load(train(config, tmp_path / "run", torch.device("cpu")).folder)
+    assert (tmp_path / "run" / "export" / "training_data.json").is_file()
     assert trained.config.area == 2304
     anew = judge_of(0).heads.shot_head.weight
     near, far = (float((trained.heads.shot_head.weight - other).detach().abs().mean()) for other in (start.heads.shot_head.weight, anew))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+from diorama.checkpoint import write_text
 from diorama.data.shards import ShardSet
 
-__all__ = ["provenance"]
+__all__ = ["provenance", "write_provenance"]
 
 
 def provenance(shards: ShardSet) -> dict[str, Any]:
@@ -37,3 +40,13 @@ def provenance(shards: ShardSet) -> dict[str, Any]:
         "files": len(files),
         "stages": sorted(stages),
     }
+
+
+def write_provenance(shards: ShardSet, folder: Path) -> None:
+    """Write ``training_data.json`` beside weights: what they were trained on, as ``provenance`` counts it.
+
+    Raises:
+        CheckpointError: the disk is full or the place is not writable.
+        DataError: a tar is damaged.
+    """
+    write_text(folder / "training_data.json", json.dumps(provenance(shards), indent=1) + "\n")

@@ -24,6 +24,7 @@ from diorama.autoencoder.config import AutoencoderConfig
 from diorama.autoencoder.losses import LossConfig, reconstruction_loss
 from diorama.autoencoder.model import Autoencoder
 from diorama.checkpoint import write_text
+from diorama.data.provenance import write_provenance
 from diorama.data.shards import ShardSet
 from diorama.errors import ConfigError, DataError
 from diorama.evaluation.reconstruction import ReconstructionReport, evaluate_autoencoder
@@ -304,6 +305,7 @@ def train(config: AutoencoderTraining, folder: Path, device: torch.device, *, pr
     task = AutoencoderTask(_model(config), clips, held_out, config)
     task.total = total
     result = run(task, config.train, folder, device, optim=config.optim)
+    write_provenance(ShardSet(config.data), result.folder)
     report = measure(Autoencoder.load(result.folder).to(device), held_out)
     write_text(folder / "reconstruction.json", json.dumps(dataclasses.asdict(report), indent=2) + "\n")
     return result

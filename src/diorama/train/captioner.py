@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from diorama import runtime
 from diorama.checkpoint import write_text
 from diorama.config import from_dict
+from diorama.data.provenance import write_provenance
 from diorama.data.shards import ShardSet
 from diorama.errors import ConfigError, DataError, InputError
 from diorama.evaluation.captions import attributes, total
@@ -365,6 +366,7 @@ def train(config: CaptionerTraining, folder: Path, device: torch.device) -> Resu
     left_out = len(taken) - sum(len(lesson.video) for lesson in lessons)
     task = CaptionerTask(captioner, lessons, held_out, config, heads, left_out)
     result = run(task, config.train, folder, device, optim=config.optim)
+    write_provenance(shards, result.folder)
     known = [attributes(scene, said) for said, _, scene in _told(Captioner.load(result.folder), held_out) if scene is not None]
     if known:
         write_text(folder / "accuracy.json", json.dumps({"clips": len(known), **_rates(known)}, indent=2) + "\n")

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from diorama.checkpoint import load_into, write_text
 from diorama.config import from_dict
+from diorama.data.provenance import write_provenance
 from diorama.data.shards import ShardSet
 from diorama.errors import ConfigError, DataError
 from diorama.evaluation.judge import DIRECTIONS, Judge, JudgeConfig, Verdict, prepare, truth
@@ -265,6 +266,7 @@ def train(config: JudgeTraining, folder: Path, device: torch.device) -> Result:
         load_into(judge, config.init)
     task = JudgeTask(judge, bank, held_out, batch_size=config.batch_size, seed=config.train.seed)
     result = run(task, config.train, folder, device, optim=config.optim)
+    write_provenance(shards, result.folder)
     right = accuracy(Judge.load(result.folder), held_out)
     write_text(folder / "accuracy.json", json.dumps({"clips": len(held_out), **right}, indent=2) + "\n")
     return result

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -19,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from diorama import runtime
-from diorama.checkpoint import write_text
 from diorama.config import to_dict
 from diorama.data import CacheConfig, Draw, LatentCache, PackConfig, PackSampler, Text
 from diorama.data.coverage import KINDS, camera_kind
-from diorama.data.provenance import provenance
+from diorama.data.provenance import write_provenance
 from diorama.errors import CheckpointError, ConfigError, DataError
 from diorama.flow import FrameTimes, Mixture, frame_losses, interpolate, sample_frame_times, velocity_target
 from diorama.interop.folder import class_in, read_index
@@ -385,7 +383,7 @@ class TransformerTask:
             write_index(folder, self.config.scheduler)
         else:
             save_models(models_with(weights, self.config, self.encoders), folder)
-        write_text(folder / "training_data.json", json.dumps(provenance(self.cache.shards), indent=1) + "\n")
+        write_provenance(self.cache.shards, folder)
 
 
 def _transformer(module: nn.Module) -> Transformer:
