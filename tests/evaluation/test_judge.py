@@ -8,50 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.scenes import make_body, make_scene
 
 from diorama.errors import CheckpointError, ConfigError
 from diorama.evaluation.judge import CAMERA_DIRECTIONS, Judge, JudgeConfig, camera_direction, prepare, truth
-from diorama.worlds.scene import CAMERA_MOVES, COLORS, FLOORS, MOTIONS, SHAPES, Body, Camera, Scene
+from diorama.worlds.scene import CAMERA_MOVES, COLORS, FLOORS, MOTIONS, SHAPES
 
 TINY = JudgeConfig(num_frames=3, area=1024, widths=(8, 8, 16), reach=1, num_heads=2, depth=1)
 
 
-def body(color: str = "red", shape: str = "sphere", motion: str = "rest", direction: str = "none") -> Body:
-    return Body(
-        shape=shape,  # type: ignore[arg-type]
-        color=color,
-        size="medium",
-        radius=0.4,
-        finish="matte",
-        motion=motion,  # type: ignore[arg-type]
-        direction=direction,  # type: ignore[arg-type]
-        partner=None,
-        position=(0.0, 0.0, 0.4),
-        yaw=0.0,
-        velocity=(0.0, 0.0, 0.0),
-    )
-
-
-def scene(*bodies: Body, move: str = "static") -> Scene:
-    camera = Camera(move=move, target=(0, 0, 0.4), distance=5, azimuth=0, elevation=0.3, amount=0.5, field_of_view=0.8)  # type: ignore[arg-type]
-    return Scene(
-        bodies=bodies,
-        floor="brick",
-        floor_color=(0.5, 0.4, 0.3),
-        backdrop="open",
-        light="day",
-        sun_azimuth=0.0,
-        camera=camera,
-        width=32,
-        height=32,
-        num_frames=5,
-        fps=12.0,
-        seed=0,
-    )
-
-
 def test_truth_of_two_bodies() -> None:
-    answers = truth([scene(body("blue", "box", "slide", "left"), body("black", "cone", "fall"), move="pan_left")])
+    bodies = make_body(color="blue", shape="box", motion="slide", direction="left"), make_body(color="black", shape="cone", motion="fall")
+    answers = truth([make_scene(*bodies, floor="brick", move="pan_left")])
     blue, black = list(COLORS).index("blue"), list(COLORS).index("black")
     assert answers.present.nonzero().tolist() == [[0, blue], [0, black]]
     assert answers.shape[0, blue] == SHAPES.index("box")

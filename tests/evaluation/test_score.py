@@ -6,41 +6,14 @@ import dataclasses
 import math
 
 import pytest
+from tests.scenes import make_body, make_scene
 
 from diorama.evaluation.judge import Reading, Seen
 from diorama.evaluation.score import ATTRIBUTES, Score, grade, scores
-from diorama.worlds.scene import COLORS, Body, Camera, Scene
+from diorama.worlds.scene import COLORS
 
-
-def make(color: str, shape: str, motion: str, direction: str) -> Body:
-    return Body(
-        shape=shape,  # type: ignore[arg-type]
-        color=color,
-        size="small",
-        radius=0.3,
-        finish="glossy",
-        motion=motion,  # type: ignore[arg-type]
-        direction=direction,  # type: ignore[arg-type]
-        partner=None,
-        position=(0, 0, 0.3),
-        yaw=0.0,
-        velocity=(0, 0, 0),
-    )
-
-
-SCENE = Scene(
-    bodies=(make("red", "sphere", "roll", "left"), make("blue", "box", "rest", "none")),
-    floor="grass",
-    floor_color=(0.2, 0.5, 0.2),
-    backdrop="open",
-    light="night",
-    sun_azimuth=0.0,
-    camera=Camera(move="orbit_left", target=(0, 0, 0.4), distance=5, azimuth=0, elevation=0.3, amount=0.5, field_of_view=0.8),
-    width=64,
-    height=64,
-    num_frames=9,
-    fps=12.0,
-    seed=0,
+SCENE = make_scene(
+    make_body(motion="roll", direction="left"), make_body(color="blue", shape="box"), floor="grass", light="night", move="orbit_left", num_frames=9
 )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.scenes import make_body, make_scene
 
 from diorama.geometry.cameras import Cameras
 from diorama.geometry.classical import classical
@@ -14,7 +15,7 @@ from diorama.geometry.trajectory import compare_trajectories
 from diorama.worlds.cameras import cameras
 from diorama.worlds.physics import simulate
 from diorama.worlds.render import render
-from diorama.worlds.scene import Body, Camera, Scene
+from diorama.worlds.scene import Body
 from diorama.worlds.solids import rest_height
 
 pytest.importorskip("pycolmap")
@@ -22,47 +23,29 @@ ALONE = SfmConfig(num_threads=1, time_limit=100)
 
 
 def resting(shape: str, color: str, x: float, y: float, yaw: float) -> Body:
-    body = Body(
-        shape=shape,  # type: ignore[arg-type]
-        color=color,
-        size="medium",
-        radius=0.4,
-        finish="matte",
-        motion="rest",
-        direction="none",
-        partner=None,
-        position=(x, y, 1.0),
-        yaw=yaw,
-        velocity=(0.0, 0.0, 0.0),
-    )
+    body = make_body(shape=shape, color=color, yaw=yaw)
     return dataclasses.replace(body, position=(x, y, rest_height(body)))
 
 
 def film(move: str, amount: float, count: int = 14) -> tuple[np.ndarray, Cameras]:
     """Return a rendered shot of a brick floor with things on it, and its true cameras."""
     bodies = (resting("box", "blue", -0.9, 0.3, 0.3), resting("cone", "pink", 0.8, 0.6, 0.0), resting("box", "white", 0.3, -0.7, 1.1))
-    camera = Camera(
-        move=move,  # type: ignore[arg-type]
+    scene = make_scene(
+        *bodies,
+        move=move,
         target=(0.0, 0.0, 0.3),
         distance=4.2,
         azimuth=-amount / 2,
         elevation=0.5,
         amount=amount,
         field_of_view=0.75,
-    )
-    scene = Scene(
-        bodies=bodies,
         floor="brick",
         floor_color=(0.62, 0.36, 0.29),
         backdrop="walls",
-        light="day",
         sun_azimuth=1.0,
-        camera=camera,
         width=160,
         height=160,
         num_frames=count,
-        fps=12.0,
-        seed=0,
     )
     shot = cameras(scene)
     frames = render(scene, simulate(scene), shot).frames.numpy()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.scenes import make_body, make_scene
 
 from diorama.config import to_dict
 from diorama.data import Sample, write_shard
@@ -18,40 +19,13 @@ from diorama.evaluation.judge import DIRECTIONS, Judge, JudgeConfig, truth
 from diorama.train.judge import Bank, JudgeTask, JudgeTraining, accuracy, loss, mirror, spoil, train
 from diorama.train.loop import LoopConfig, run
 from diorama.train.optim import OptimConfig
-from diorama.worlds.scene import CAMERA_MOVES, COLORS, Body, Camera, Scene
+from diorama.worlds.scene import CAMERA_MOVES, COLORS, Scene
 
 TINY = JudgeConfig(num_frames=2, area=1024, widths=(8, 8, 16), reach=1, num_heads=2, depth=1)
 
 
 def scene(color: str, move: str = "static", direction: str = "none") -> Scene:
-    body = Body(
-        shape="sphere",
-        color=color,
-        size="medium",
-        radius=0.4,
-        finish="matte",
-        motion="roll",
-        direction=direction,  # type: ignore[arg-type]
-        partner=None,
-        position=(0, 0, 0.4),
-        yaw=0.0,
-        velocity=(0, 0, 0),
-    )
-    camera = Camera(move=move, target=(0, 0, 0.4), distance=5, azimuth=0, elevation=0.3, amount=0.5, field_of_view=0.8)  # type: ignore[arg-type]
-    return Scene(
-        bodies=(body,),
-        floor="grass",
-        floor_color=(0, 1, 0),
-        backdrop="open",
-        light="day",
-        sun_azimuth=0.0,
-        camera=camera,
-        width=32,
-        height=32,
-        num_frames=2,
-        fps=12.0,
-        seed=0,
-    )
+    return make_scene(make_body(color=color, motion="roll", direction=direction), move=move, floor="grass", width=32, height=32, num_frames=2)
 
 
 def flat(color: str) -> np.ndarray:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
 import torch
+from tests import scenes
 
 from diorama.worlds.cameras import cameras
 from diorama.worlds.physics import Trajectory
-from diorama.worlds.scene import Body, Camera, Scene
+from diorama.worlds.scene import Body, Scene
 from diorama.worlds.solids import start_rotation
 from diorama.worlds.stage import Rays, Stage, build_stage
 
@@ -18,47 +18,13 @@ from diorama.worlds.stage import Rays, Stage, build_stage
 @pytest.fixture(scope="session")
 def make_body() -> Callable[..., Body]:
     """Return what makes a red ball at rest on the floor, with the fields given changed."""
-    plain = Body(
-        shape="sphere",
-        color="red",
-        size="medium",
-        radius=0.4,
-        finish="matte",
-        motion="rest",
-        direction="none",
-        partner=None,
-        position=(0.0, 0.0, 0.4),
-        yaw=0.0,
-        velocity=(0.0, 0.0, 0.0),
-    )
-    return lambda **changes: dataclasses.replace(plain, **changes)
+    return scenes.make_body
 
 
 @pytest.fixture(scope="session")
-def make_scene(make_body: Callable[..., Body]) -> Callable[..., Scene]:
+def make_scene() -> Callable[..., Scene]:
     """Return what makes a scene of the bodies given (else one plain ball), with fields of the scene and of its camera changed."""
-    camera = Camera(move="static", target=(0.0, 0.0, 0.5), distance=4.0, azimuth=0.0, elevation=0.3, amount=0.0, field_of_view=0.8)
-    plain = Scene(
-        bodies=(make_body(),),
-        floor="concrete",
-        floor_color=(0.6, 0.6, 0.6),
-        backdrop="open",
-        light="day",
-        sun_azimuth=0.0,
-        camera=camera,
-        width=64,
-        height=64,
-        num_frames=33,
-        fps=12.0,
-        seed=0,
-    )
-    of_camera = {field.name for field in dataclasses.fields(Camera)}
-
-    def make(*bodies: Body, **changes: object) -> Scene:
-        shot = dataclasses.replace(camera, **{name: changes.pop(name) for name in of_camera & set(changes)})  # type: ignore[arg-type]
-        return dataclasses.replace(plain, bodies=bodies or plain.bodies, **{"camera": shot, **changes})  # type: ignore[arg-type]
-
-    return make
+    return scenes.make_scene
 
 
 @pytest.fixture(scope="session")
