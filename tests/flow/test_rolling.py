@@ -33,9 +33,9 @@ def mixing(x: Tensor, times: Tensor) -> Tensor:
     return (x + mean).sin() + times * mean
 
 
-def per_frame(x: Tensor, t: Tensor, first: int) -> Tensor:
+def per_frame(x: Tensor, t: Tensor, frames: Tensor) -> Tensor:
     """Return E[noise - data | x] for data that is normal about a mean of its own in every frame."""
-    mean = torch.arange(first, first + x.shape[1], dtype=x.dtype)[:, None, None] / 10
+    mean = frames.to(x.dtype)[:, None, None] / 10
     variance = (1 - t) ** 2 * STD**2 + t**2
     return (t - (1 - t) * STD**2) / variance * (x - (1 - t) * mean) - mean
 
@@ -44,27 +44,28 @@ def per_frame(x: Tensor, t: Tensor, first: int) -> Tensor:
 class Recorder:
     """The mixing velocity, and what it was shown."""
 
-    calls: list[tuple[Tensor, Tensor, range]] = field(default_factory=list)
+    calls: list[tuple[Tensor, Tensor, list[int]]] = field(default_factory=list)
 
-    def __call__(self, x: Tensor, times: Tensor, first: int) -> Tensor:
-        self.calls.append((x, times, range(first, first + x.shape[1])))
+    def __call__(self, x: Tensor, times: Tensor, frames: Tensor) -> Tensor:
+        self.calls.append((x, times, frames.tolist()))
         return mixing(x, times)
 
     def seen(self, frame: int) -> list[tuple[Tensor, float]]:
         """Return the content and the time at which a frame was shown, call by call."""
-        return [(x[:, frame - r.start], float(times[frame - r.start].max())) for x, times, r in self.calls if frame in r]
+        return [(x[:, seen.index(frame)], float(times[seen.index(frame)].max())) for x, times, seen in self.calls if frame in seen]
 
-    def windows(self) -> list[range]:
+    def windows(self) -> list[tuple[int, ...]]:
         """Return the different windows, in order."""
-        return list(dict.fromkeys(r for _, _, r in self.calls))
+        return list(dict.fromkeys(tuple(seen) for _, _, seen in self.calls))
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[flow.Window, set[int], int, int]:
-    """Draw a window, the kept frames, the length of the clip and the number of steps."""
+    """Draw a window with or without an anchor, the kept frames, the length of the clip and the number of steps."""
     block = draw(st.integers(1, 4))
     num_active = draw(st.integers(1, 3))
-    window = flow.Window(frames=draw(st.integers(block * num_active + 1, block * num_active + 6)), block=block, stagger=1 / num_active)
+    frames, anchor = draw(st.integers(block * num_active + 1, block * num_active + 6)), draw(st.integers(0, 3))
+    window = flow.Window(frames=frames, block=block, stagger=1 / num_active, anchor=anchor)
     num_frames = draw(st.integers(1, 30))
     kept = draw(st.sets(st.integers(0, num_frames - 1), max_size=num_frames))
     return window, kept, num_frames, draw(st.integers(1, 5))
@@ -92,7 +93,7 @@ def test_kept_values_come_out_bit_equal(context_noise: float) -> None:
     x[:, 0, 0, 0], x[:, 20, 1, 1] = -0.0, -0.0
     before = x.clone()
 
-    def velocity(point: Tensor, times: Tensor, first: int) -> Tensor:
+    def velocity(point: Tensor, times: Tensor, frames: Tensor) -> Tensor:
         return torch.where(times > context_noise, point.sin(), float("nan"))
 
     generator = torch.Generator().manual_seed(0)
@@ -112,7 +113,7 @@ def test_a_long_clip_of_independent_frames_is_each_frame_alone(stagger: float, f
     x, visited = noise(39).double(), flow.schedule(20, 2.0)
     rolled = flow.roll(per_frame, x, start, visited, flow.Window(frames=frames, block=4, stagger=stagger))
     # No value knows of another in this field, so one call solves all frames by themselves.
-    assert torch.equal(rolled, flow.sample(lambda x, times: per_frame(x, times, 0), x, start, visited))
+    assert torch.equal(rolled, flow.sample(lambda x, times: per_frame(x, times, torch.arange(39)), x, start, visited))
 
 
 def test_long_clips_arrive_at_the_known_data() -> None:
@@ -133,16 +134,22 @@ def test_what_the_model_sees(case: tuple[flow.Window, set[int], int, int]) -> No
     for shown, times, seen in model.calls:
         assert shown.shape[1:] == times.shape
         assert 1 <= len(seen) <= window.frames
-        assert seen.start >= 0
-        assert seen.stop <= num_frames
-        active = [i for i in seen if times[i - seen.start].max() > 0]
-        levels = [float(times[i - seen.start].max()) for i in active]
+        assert seen == sorted(set(seen))
+        assert seen[0] >= 0
+        assert seen[-1] < num_frames
+        active = [frame for frame, time in zip(seen, times, strict=True) if time.max() > 0]
+        levels = [float(time.max()) for time in times if time.max() > 0]
         assert active, "an iteration without a step"
         assert levels == sorted(levels)
-        assert active[0] == 0 or seen.start < active[0], "no context before the active frames"
+        assert active[0] == 0 or active[0] - 1 in seen, "no context before the active frames"
+        leaps = [place for place in range(1, len(seen)) if seen[place] != seen[place - 1] + 1]
+        assert len(leaps) <= 1, "the anchor and one run of frames"
+        base = model.calls[0][2][0]
+        assert all(seen[:place] == list(range(base, base + place)) and place <= window.anchor for place in leaps)
+        assert base in seen or not window.anchor or seen[-1] + 2 - active[0] == window.frames, "the anchor gives way to what is made only"
         # What is at time 0 is finished: it is never noise that waits.
-        context = [i for i in seen if i not in active]
-        assert torch.equal(shown[:, [i - seen.start for i in context]], out[:, context])
+        context = [frame for frame in seen if frame not in active]
+        assert torch.equal(shown[:, [seen.index(frame) for frame in context]], out[:, context])
     for frame in set(range(num_frames)) - kept:
         shown_at = [time for _, time in model.seen(frame)]
         assert shown_at[:steps] == visited[:-1].tolist()
@@ -163,8 +170,27 @@ def test_progress_knows_the_end(case: tuple[flow.Window, set[int], int, int]) ->
 def test_the_window_rolls_by_blocks() -> None:
     model = Recorder()
     flow.roll(model, noise(19), starts(19), flow.schedule(3), PLAIN)
-    assert model.windows() == [range(9), range(4, 13), range(8, 17), range(10, 19)]
+    assert model.windows() == [tuple(range(9)), tuple(range(4, 13)), tuple(range(8, 17)), tuple(range(10, 19))]
     assert len(model.calls) == 4 * 3
+
+
+def test_an_anchor_is_never_out_of_sight() -> None:
+    model = Recorder()
+    out = flow.roll(model, noise(19), starts(19), flow.schedule(3), flow.Window(frames=9, block=4, anchor=2))
+    first, *others = model.windows()
+    assert first == tuple(range(9))
+    assert others == [(0, 1, *range(6, 13)), (0, 1, *range(10, 17)), (0, 1, *range(12, 19))]
+    for shown, times, _ in model.calls[3:]:
+        assert torch.equal(shown[:, :2], out[:, :2])
+        assert not times[:2].any()
+    # Behind a long given beginning it is what the first window shows of that.
+    given = Recorder()
+    flow.roll(given, noise(30), starts(30, set(range(17))), flow.schedule(1), flow.Window(frames=9, block=4, anchor=2))
+    assert given.windows()[:3] == [tuple(range(12, 21)), (12, 13, *range(18, 25)), (12, 13, *range(22, 29))]
+    # It gives way to what is made, and to one frame of context.
+    tight = Recorder()
+    flow.roll(tight, noise(12), starts(12), flow.schedule(1), flow.Window(frames=5, block=3, anchor=4))
+    assert [seen for _, _, seen in tight.calls] == [[0, 1, 2, 3, 4], [0, 4, 5, 6, 7], [0, 7, 8, 9, 10], [0, 1, 2, 10, 11]]
 
 
 def test_blocks_overlap_when_staggered() -> None:
@@ -173,14 +199,14 @@ def test_blocks_overlap_when_staggered() -> None:
     # The first window is full by itself; then a block begins every second step.
     assert len(model.calls) == 4 + 2 + 2 + 4
     _, times, seen = model.calls[6]
-    assert seen == range(8, 17)
+    assert seen == list(range(8, 17))
     assert torch.equal(times[:, 0, 0], torch.tensor([0.0, *[0.5] * 4, *[1.0] * 4]))
 
 
 def test_given_beginnings_cost_no_steps() -> None:
     model = Recorder()
     flow.roll(model, noise(30), starts(30, set(range(22))), flow.schedule(5), PLAIN)
-    assert model.windows() == [range(17, 26), range(21, 30)]
+    assert model.windows() == [tuple(range(17, 26)), tuple(range(21, 30))]
     nothing = Recorder()
     x = noise(30)
     assert torch.equal(flow.roll(nothing, x, starts(30, set(range(30))), flow.schedule(5), PLAIN), x)
@@ -192,7 +218,7 @@ def test_given_frames_ahead_are_shown() -> None:
     x = noise(40)
     flow.roll(model, x, starts(40, {*range(9), *range(30, 40)}), flow.schedule(2), PLAIN)
     # 21 free frames: four blocks of 4, and the 5 that are left see as much of the ending as of what came before.
-    assert model.windows() == [range(4, 13), range(8, 17), range(12, 21), range(16, 25), range(23, 32)]
+    assert model.windows() == [tuple(range(4, 13)), tuple(range(8, 17)), tuple(range(12, 21)), tuple(range(16, 25)), tuple(range(23, 32))]
     content, time = model.seen(30)[0]
     assert time == 0
     assert torch.equal(content, x[:, 30])
@@ -202,7 +228,7 @@ def test_the_frames_before_an_ending_go_together() -> None:
     model = Recorder()
     flow.roll(model, noise(21), starts(21, {20}), flow.schedule(2), PLAIN)
     # 9 + 4 + 7: the last window is a frame, seven free ones and the given end.
-    assert model.windows() == [range(9), range(4, 13), range(12, 21)]
+    assert model.windows() == [tuple(range(9)), tuple(range(4, 13)), tuple(range(12, 21))]
 
 
 def test_context_is_shown_with_its_noise_and_stays_what_it_is() -> None:
@@ -253,6 +279,7 @@ def test_later_frames_follow_from_finished_ones() -> None:
         ({"stagger": 0.0}, "stagger 0.0 is out of range"),
         ({"stagger": 1.5}, "stagger 1.5 is out of range"),
         ({"stagger": float("nan")}, "stagger nan is out of range"),
+        ({"anchor": -1}, "-1 frames cannot be an anchor"),
         ({"context_noise": -0.1}, "context noise -0.1 is out of range"),
         ({"context_noise": 1.1}, "context noise 1.1 is out of range"),
         ({"frames": 8, "block": 4, "stagger": 0.5}, "cannot hold the 2 blocks of 4 .* allowed is 9 or more"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from diorama import runtime
 from diorama.errors import InputError, TooLargeError
+from diorama.flow import Window, roll
 from diorama.media import Clip, to_tensor
 from diorama.pipeline.generate import _around, decode, denoise, encode, encode_held, generate, memory_needed, prepare
 from diorama.pipeline.items import Guide, Item, Keep, Region, Ring, StartFrom
@@ -220,6 +222,33 @@ def test_a_clip_that_fits_the_window_is_sampled_at_once(models: Models, monkeypa
     long = dataclasses.replace(request, num_frames=53)
     denoise(free, long, prepare(free, long, [Guide(prompt="red ball")]))
     assert looks[-1] == 14
+
+
+@pytest.mark.parametrize(
+    ("items", "asked", "shown"),
+    [
+        ([], None, 2),
+        ([], 1, 1),
+        ([], 0, 0),
+        ([Keep(latent=torch.zeros(4, 3, 2, 2))], None, 2),
+        ([Keep(latent=torch.zeros(4, 1, 2, 2), frame=-1)], None, 0),  # an end is given
+        ([Guide(prompt="blue cube", weight=torch.arange(14.0))], 2, 0),  # another prompt takes over
+    ],
+)
+def test_a_long_clip_is_anchored_where_it_goes_on_as_it_began(
+    models: Models, monkeypatch: pytest.MonkeyPatch, items: list[Item], asked: int | None, shown: int
+) -> None:
+    anchored = dataclasses.replace(models, scheduler=dataclasses.replace(models.scheduler, anchor=2))
+    request = Request(prompt="red ball", width=32, height=32, num_frames=53, steps=1, anchor=asked)
+    windows: list[Window] = []
+
+    def recorded(velocity: Any, x: Tensor, start: Tensor, visited: Tensor, window: Window, **named: Any) -> Tensor:
+        windows.append(window)
+        return roll(velocity, x, start, visited, window, **named)
+
+    monkeypatch.setattr(sys.modules[denoise.__module__], "roll", recorded)
+    denoise(anchored, request, prepare(anchored, request, [Guide(prompt="red ball", weight=torch.ones(14)), *items]))
+    assert [window.anchor for window in windows] == [shown]
 
 
 def test_context_noise_leaves_given_frames_as_they_are(models: Models) -> None:

@@ -83,7 +83,9 @@ def test_an_index_names_the_classes_of_its_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "scheduler", [SchedulerConfig(window=5, context_noise=0.05, shift=3.0), SchedulerConfig(window=None), SchedulerConfig()], ids=str
+    "scheduler",
+    [SchedulerConfig(window=5, anchor=1, takes=4, context_noise=0.05, shift=3.0), SchedulerConfig(window=None), SchedulerConfig()],
+    ids=str,
 )
 def test_what_sampling_must_know_survives(models: Models, tmp_path: Path, scheduler: SchedulerConfig) -> None:
     save_models(dataclasses.replace(models, scheduler=scheduler), tmp_path)

@@ -43,6 +43,7 @@ def test_keywords_become_a_request() -> None:
         ({"negative_prompt": "x" * 30_000}, "negative prompt has 30000 characters"),
         ({"window": 1}, "window of 1 latent frames cannot roll; give at least 2"),
         ({"window": -3}, "window of -3"),
+        ({"anchor": -1}, "an anchor of -1 latent frames cannot be shown; allowed is 0 (none) or more"),
         ({"guidance_scale_2": -1.0}, "guidance scale -1.0"),
         ({"cache_threshold": 1.5}, "cache threshold 1.5 is out of range"),
         ({"cache_threshold": float("nan")}, "cache threshold nan"),

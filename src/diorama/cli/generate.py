@@ -77,6 +77,8 @@ class Sampling:
     """How the flow is integrated: euler, heun, multistep, or unipc, which is what Wan checkpoints are sampled with."""
     window: Annotated[int | None, _shown("N", "as trained")] = None
     """Latent frames, four frames each, that the model sees at once; a longer clip is made by a window that rolls on."""
+    anchor: Annotated[int | None, _shown("N", "as the model prefers")] = None
+    """Latent frames that such a window began with and goes on to show, so that a long clip does not drift; 0 is none."""
     cache_threshold: Annotated[float | None, _shown("N", "0, which is off")] = None
     """Leave out the blocks behind the first where its result has changed by less than this share since they were run; usual is 0.05 to 0.15."""
     still_first: Annotated[Literal["yes", "no"] | None, _shown(None, "as the model prefers")] = None
@@ -162,6 +164,7 @@ class Shared:
             "solver": sampling.solver,
             "negative_prompt": sampling.negative,
             "window": sampling.window,
+            "anchor": sampling.anchor,
             "cache_threshold": sampling.cache_threshold,
             "candidates": sampling.candidates,
             "takes": sampling.takes,

@@ -20,9 +20,9 @@ from diorama.flow.path import interpolate
 
 __all__ = ["Window", "WindowVelocity", "roll"]
 
-WindowVelocity = Callable[[Tensor, Tensor, int], Tensor]
-"""Maps the frames of a window ``[C, n, h, w]``, their flow times ``[n, h, w]`` and the index of the first of them in the
-clip to their velocity ``[C, n, h, w]``."""
+WindowVelocity = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Maps the frames of a window ``[C, n, h, w]``, their flow times ``[n, h, w]`` and their places in the clip ``[n]`` to their
+velocity ``[C, n, h, w]``."""
 
 _FINEST_STAGGER = 1e-3
 
@@ -39,6 +39,9 @@ class Window:
     stagger: float = 1.0
     """Share (0.001 to 1) of the steps after which the next block starts: 1 when the one before is done, 0.5 when it is half
     done, so that two blocks are on their way. A block that does not fit into the window with them waits."""
+    anchor: int = 0
+    """Frames at the beginning of the first window that every later one shows before its own: they are never out of sight, so that faults cannot
+    add up. They take the room of frames of context; as many as leave one of those."""
     context_noise: float = 0.0
     """Flow time from 0 to 1 that finished and given frames are shown at; a little keeps faults from adding up in long videos."""
 
@@ -51,6 +54,8 @@ class Window:
             raise InputError(f"blocks of {self.block} latent frames do not fit a window of {self.frames}: allowed is 1 to {self.frames - 1}")
         if not _FINEST_STAGGER <= self.stagger <= 1:
             raise InputError(f"stagger {self.stagger} is out of range: allowed is {_FINEST_STAGGER} to 1, where 1 makes one block after the other")
+        if self.anchor < 0:
+            raise InputError(f"{self.anchor} frames cannot be an anchor: allowed is 0 or more, usual is 1 or 2")
         if not 0 <= self.context_noise <= 1:
             raise InputError(f"context noise {self.context_noise} is out of range: allowed is a flow time from 0 to 1, usual is 0 to 0.1")
         active = _ceil(1 / self.stagger)
@@ -83,7 +88,7 @@ def roll(
 ) -> Tensor:
     """Follow the flow from ``x`` to data, block after block, in the activation memory of one window.
 
-    The model is shown the blocks on their way, given frames right after them, and finished or given frames before them.
+    The model is shown the blocks on their way, given frames right after them, finished or given frames before them, and the anchor.
     Frames that have not begun are never shown.
 
     Args:
@@ -112,22 +117,28 @@ def roll(
     noise = _context_noise(x, window, generator)
     point = x.clone()
     before: dict[int, Tensor] = {}
+    base: int | None = None
     if progress is not None:
         progress(0, total)
     for iteration in range(total):
         active = [block for block in blocks if block.begin <= iteration < block.begin + steps]
-        first, end = _bounds(active[0].frames[0], active[-1].frames[-1] + 1, given, window.frames)
+        begin = active[0].frames[0]
+        first, end = _bounds(begin, active[-1].frames[-1] + 1, given, window.frames)
+        base = first if base is None else base
+        anchor = max(0, min(window.anchor, first - base, window.frames - 1 - (end - begin)))
+        frames = torch.tensor([*range(base, base + anchor), *range(max(first, end - window.frames + anchor), end)])
+        place = {frame: index for index, frame in enumerate(frames.tolist())}
         # A copy, since the frames move on while the model's caller may still hold it.
-        shown = point[:, first:end].clone() if noise is None else interpolate(point[:, first:end], noise[:, first:end], window.context_noise)
-        times = torch.full_like(start[first:end], window.context_noise)
+        shown = point[:, frames] if noise is None else interpolate(point[:, frames], noise[:, frames], window.context_noise)
+        times = torch.full_like(start[frames], window.context_noise)
         for block in active:
-            here = [frame - first for frame in block.frames]
+            here = [place[frame] for frame in block.frames]
             shown[:, here] = point[:, block.frames]
             times[here] = start[block.frames] * visited[iteration - block.begin]
-        velocities = velocity(shown, times, first)
+        velocities = velocity(shown, times, frames)
         for block in active:
             done = iteration - block.begin
-            current = velocities[:, [frame - first for frame in block.frames]]
+            current = velocities[:, [place[frame] for frame in block.frames]]
             step, slope = visited[done + 1] - visited[done], current
             if done > 0:
                 slope = current + step / (visited[done] - visited[done - 1]) / 2 * (current - before.pop(block.begin))

@@ -37,6 +37,8 @@ class SchedulerConfig:
     """Tokens at which ``shift`` holds; it grows with their square root. None: it holds for all."""
     window: int | None = 9
     """Latent frames of the longest clips trained on; longer ones are made by a window that rolls on. None: any length at once."""
+    anchor: int = 0
+    """Latent frames that a rolling window began with and goes on to show, unless a request says otherwise, so that long videos do not drift."""
     context_noise: float = 0.0
     """Flow time, 0 to 1, at which a rolling window shows finished frames; a little steadies long videos."""
     still_first: bool = False
@@ -53,9 +55,10 @@ class SchedulerConfig:
             raise ConfigError(f"scheduler shift {self.shift} at {self.shift_tokens} tokens cannot be used; both must be above 0")
         if self.candidates < 1 or self.takes < 1:
             raise ConfigError(f"scheduler candidates {self.candidates} and takes {self.takes} cannot be drawn; both must be at least 1")
-        if (self.window is not None and self.window < 2) or not 0 <= self.context_noise <= 1:
+        if (self.window is not None and self.window < 2) or self.anchor < 0 or not 0 <= self.context_noise <= 1:
             raise ConfigError(
-                f"scheduler window {self.window} and context_noise {self.context_noise} cannot be used; allowed are 2 or more, and 0 to 1"
+                f"scheduler window {self.window}, anchor {self.anchor} and context_noise {self.context_noise} cannot be used; allowed are "
+                "2 or more, 0 or more, and 0 to 1"
             )
 
     @property

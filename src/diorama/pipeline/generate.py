@@ -119,7 +119,7 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
         pair = _denoiser(models, state, experts, None if given is None else given.channels, residuals)
         start, point = state.start.to(models.device), state.point.to(models.device)
         if num_seen < state.grid[0] and not (state.ring or state.apart):
-            seen = Window(frames=num_seen, block=max(1, num_seen * 4 // 9), context_noise=models.scheduler.context_noise)
+            seen = _window(models, request, state, num_seen)
             chance = runtime.generator((request.seed + 1) % 2**63)
             latent = roll(_windowed(models, pair, request), point, start, visited, seen, generator=chance, progress=report)
         else:
@@ -363,11 +363,19 @@ def _steered(models: Models, pair: PairVelocity, request: Request) -> Velocity:
     return lambda x, times: (late if _is_late(models, float(models.scheduler.told(times).max())) else early)(x, times)
 
 
+def _window(models: Models, request: Request, state: LatentState, num_seen: int) -> Window:
+    """Return the window that rolls over a clip; it is anchored where the clip goes on as it began: under one prompt, to no given end."""
+    given = (state.start == 0).flatten(1).all(1)
+    begun = int(given.long().cumprod(0).sum())
+    goes_on = len(state.cues) == 1 and not bool(given[begun:].any())
+    anchor = models.scheduler.anchor if request.anchor is None else request.anchor
+    return Window(frames=num_seen, block=max(1, num_seen * 4 // 9), anchor=anchor if goes_on else 0, context_noise=models.scheduler.context_noise)
+
+
 def _windowed(models: Models, pair: FramesVelocity, request: Request) -> WindowVelocity:
     """Return the guided velocity of a window that begins at any frame of the clip."""
 
-    def velocity(x: Tensor, times: Tensor, first: int) -> Tensor:
-        frames = torch.arange(first, first + x.shape[-3])
+    def velocity(x: Tensor, times: Tensor, frames: Tensor) -> Tensor:
         return _steered(models, lambda x, times, both: pair(x, times, both, frames), request)(x, times)
 
     return velocity

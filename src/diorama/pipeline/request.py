@@ -47,6 +47,8 @@ class Options(TypedDict, total=False):
     """Share of the way back to the unguided spread, against over-saturation."""
     window: int
     """Latent frames that the model sees at once; a longer clip is made by a window that rolls on."""
+    anchor: int
+    """Latent frames that such a window began with and goes on to show, so that a long clip does not drift."""
     cache_threshold: float
     """How much the first block may change before the others are run again; 0 is off, usual is 0.05 to 0.15."""
     still_first: bool
@@ -93,6 +95,10 @@ class Request:
     """Share of the way back to the unguided spread, 0 to 1."""
     window: int | None = None
     """Latent frames that the model sees at once, at least 2; a longer clip is made by a window that rolls on. None is what it was trained on."""
+    anchor: int | None = None
+    """Latent frames at the beginning of the first window that a rolling window goes on to show beside its own, as many as leave one of those
+    before what is made; 0 is none. They keep colours and bodies for minutes, and are left out where the clip does not go on as it began: where
+    several prompts or a later given frame say otherwise. None: as the scheduler says."""
     cache_threshold: float = 0.0
     """Residual caching: while what the first block adds to the noised tokens has changed by less than this share since the last step that was
     computed, the other blocks are left out and what they added then is added again. 0 is off, usual is 0.05 to 0.15: at 0.1 half of
@@ -126,6 +132,8 @@ class Request:
             raise InputError(f"{self.num_frames} frames at {self.fps:g} a second are over the limit of {MAX_SECONDS:g} seconds; ask for fewer")
         if self.window is not None and self.window < 2:
             raise InputError(f"a window of {self.window} latent frames cannot roll; give at least 2")
+        if self.anchor is not None and self.anchor < 0:
+            raise InputError(f"an anchor of {self.anchor} latent frames cannot be shown; allowed is 0 (none) or more, usual is 2")
         if not 0 <= self.cache_threshold <= 1:
             raise InputError(f"cache threshold {self.cache_threshold} is out of range: allowed is 0 (off) to 1, usual is 0.05 to 0.15")
         for name in ("candidates", "takes"):
