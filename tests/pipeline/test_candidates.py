@@ -112,11 +112,21 @@ def test_a_clip_is_the_best_take_made_with_all_steps(choosy: Models, monkeypatch
     torch.testing.assert_close(clip, denoise(choosy, request, take)[0], atol=1e-4, rtol=1e-4)
 
 
-def test_a_clip_that_is_not_seen_as_a_whole_is_not_sketched(choosy: Models) -> None:
-    stages: set[str] = set()
-    rolling = dataclasses.replace(REQUEST, takes=3, window=2)
-    denoise(choosy, rolling, prepare(choosy, rolling, GUIDE), lambda stage, *_: stages.add(stage))
-    assert stages == {"still", "denoise"}
+def test_of_a_long_clip_the_first_window_is_sketched(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[list[tuple[int, ...]]] = []
+
+    def ranked(_: Models, clips: Sequence[np.ndarray], cues: Sequence[Cue]) -> list[int]:
+        shown.append([clip.shape for clip in clips])
+        assert all(len(cue.weight) == 1 + (len(clips[0]) - 1) // 4 for cue in cues)
+        return list(range(len(clips)))[::-1]
+
+    monkeypatch.setattr(sys.modules[denoise.__module__], "best_first", ranked)
+    short, long = (dataclasses.replace(REQUEST, takes=2, window=2, num_frames=number) for number in (5, 13))
+    first = made(choosy, short)
+    assert shown[1] == [(5, 32, 48, 3)] * 2
+    whole = made(choosy, long)
+    assert shown[3] == shown[1]
+    torch.testing.assert_close(whole[:, :2], first, atol=1e-5, rtol=1e-5)
 
 
 def test_nothing_is_chosen_where_something_is_given(choosy: Models) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from diorama.pipeline.state import Cue, blank, first_frame, with_first_frame
+from diorama.pipeline.state import Cue, beginning, blank, with_first_frame
 
 
 def test_same_seed_same_noise_and_a_longer_clip_begins_alike() -> None:
@@ -41,7 +41,7 @@ def test_time_is_open_until_an_item_closes_it() -> None:
 
 def test_the_first_frame_is_a_still_and_comes_back_as_given() -> None:
     state = dataclasses.replace(blank(2, (3, 2, 2), seed=0, fps=12.0), cues=(Cue("a ball", torch.tensor([1.0, 0.5, 0.0])),))
-    still = first_frame(state)
+    still = beginning(state)
     assert still.grid == (1, 2, 2)
     assert torch.equal(still.noise, state.noise[:, :1])
     assert still.cues[0].weight.tolist() == [1.0]

@@ -21,7 +21,7 @@ from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
 from diorama.pipeline.picture import take_pictures
 from diorama.pipeline.request import Request
-from diorama.pipeline.state import LatentState, blank, first_frame, side_by_side, with_first_frame
+from diorama.pipeline.state import LatentState, beginning, blank, side_by_side, with_first_frame
 from diorama.pipeline.tiles import tiles_of
 from diorama.text.states import TextStates
 from diorama.transformer.model import Transformer
@@ -213,8 +213,10 @@ def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int
     pixels, finest = request.width * request.height, models.autoencoder.config
     # The decoder's finest level holds about 8 tensors of the cells of one latent frame.
     decoding = 4 * 8 * finest.decoder_widths[0] * pixels * finest.stride.time // math.prod(finest.patch)
-    num_sketches = num_takes(models, request) if _frames_seen(models, request, frames) == frames else 1
-    return max(denoising, decoding) + max(2, 1 + num_sketches) * 3 * pixels * request.num_frames
+    # What is sketched is a window long, and held until all are made.
+    num_sketched = min(request.num_frames, finest.stride.time * _frames_seen(models, request, frames))
+    sketches = num_takes(models, request) * num_sketched
+    return max(denoising, decoding) + 3 * pixels * max(2 * request.num_frames, request.num_frames + sketches)
 
 
 def _notes(texts: TextStates) -> list[str]:
@@ -246,23 +248,28 @@ def _is_blank(state: LatentState) -> bool:
 
 
 def _begun(models: Models, request: Request, state: LatentState, progress: Progress | None) -> LatentState:
-    """Return a clip of which nothing is given with a first frame, and with the noise of the best of as many takes as are asked for."""
-    stills, _ = _draw(models, request, first_frame(state), progress)
-    number = num_takes(models, request)
-    if number == 1 or _frames_seen(models, request, state.grid[0]) < state.grid[0]:
+    """Return a clip of which nothing is given with a first frame, and with the noise of the best of as many takes as are asked for.
+
+    Of a clip that is longer than the model's window the first window is taken several times; it does not know of what follows.
+    """
+    stills, _ = _draw(models, request, beginning(state), progress)
+    number, seen = num_takes(models, request), _frames_seen(models, request, state.grid[0])
+    if number == 1:
         return with_first_frame(state, stills[0])
-    beginnings = itertools.cycle(stills[: math.ceil(number / 2)])
-    takes = [with_first_frame(take, still) for take, still in zip(candidates(state, request.seed, number), beginnings, strict=False)]
+    firsts = list(itertools.islice(itertools.cycle(stills[: math.ceil(number / 2)]), number))
+    takes = list(candidates(beginning(state, seen), request.seed, number))
     sketch = dataclasses.replace(request, steps=sketch_steps(request.steps))
     clips = list[Pixels]()
-    for index, take in enumerate(takes):
+    for index, (take, still) in enumerate(zip(takes, firsts, strict=True)):
 
         def report(_: str, done: int, total: int, index: int = index) -> None:
             if progress is not None:
                 progress("takes", index * total + done, number * total)
 
-        clips.append(decode(models, denoise(models, sketch, take, report)[0], request.fps))
-    return takes[best_first(models, clips, state.cues)[0]]
+        clips.append(decode(models, denoise(models, sketch, with_first_frame(take, still), report)[0], request.fps))
+    best = best_first(models, clips, takes[0].cues)[0]
+    noise = torch.cat([takes[best].noise, state.noise[:, seen:]], dim=1)
+    return with_first_frame(dataclasses.replace(state, noise=noise), firsts[best])
 
 
 def _draw(models: Models, request: Request, state: LatentState, progress: Progress | None) -> tuple[list[Tensor], list[str]]:

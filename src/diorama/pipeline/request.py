@@ -111,8 +111,8 @@ class Request:
     rather say the prompt. 1 to 64; 1 is the first drawn, as is. None: as the scheduler says. Refused above 1 by a model without a captioner."""
     takes: int | None = None
     """Sketches, in a third of the steps, of how a first frame that was drawn so goes on; the captioner takes one as above, and it is made
-    anew with all steps. They begin with the best half of the candidates, or as many of those as there are. Only for clips that the model
-    sees as a whole. 1 to 64; 1 sketches nothing. None and above 1 as for ``candidates``."""
+    anew with all steps. They begin with the best half of the candidates, or as many of those as there are. Of a clip that is longer than the
+    window the first window is sketched. 1 to 64; 1 sketches nothing. None and above 1 as for ``candidates``."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):

@@ -13,7 +13,7 @@ from diorama import runtime
 from diorama.flow import interpolate
 from diorama.media import Pixels
 
-__all__ = ["Cue", "LatentState", "Picture", "blank", "first_frame", "side_by_side", "with_first_frame"]
+__all__ = ["Cue", "LatentState", "Picture", "beginning", "blank", "side_by_side", "with_first_frame"]
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,11 @@ def blank(num_channels: int, grid: tuple[int, int, int], *, seed: int, fps: floa
     return LatentState(latent=torch.zeros_like(noise), noise=noise, start=torch.ones(grid), fps=fps)
 
 
-def first_frame(state: LatentState) -> LatentState:
-    """Return the first latent frame of a clip as a still of its own, with the noise and the cues it has there."""
-    cues = tuple(Cue(cue.prompt, cue.weight[:1]) for cue in state.cues)
-    return dataclasses.replace(state, latent=state.latent[:, :1], noise=state.noise[:, :1], start=state.start[:1], cues=cues)
+def beginning(state: LatentState, num_frames: int = 1) -> LatentState:
+    """Return the first latent frames of a clip as a clip of their own, or a still, with the noise and the cues they have there."""
+    cues = tuple(Cue(cue.prompt, cue.weight[:num_frames]) for cue in state.cues)
+    latent, noise = state.latent[:, :num_frames], state.noise[:, :num_frames]
+    return dataclasses.replace(state, latent=latent, noise=noise, start=state.start[:num_frames], cues=cues)
 
 
 def side_by_side(stills: Sequence[LatentState]) -> LatentState:
