@@ -36,6 +36,23 @@ def test_structure_is_one_less_the_similarity_that_clips_are_graded_by() -> None
     assert weighted[0].item() == pytest.approx(plain[0].item() + 0.5 * (1 - weighted[1]["ssim"]), rel=1e-5)
 
 
+def test_joins_are_the_steps_between_latent_frames() -> None:
+    model, video = Autoencoder(TINY), torch.rand(1, 3, 9, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    plain, weighted = (reconstruction_loss(model, video, LossConfig(joins=w), torch.Generator().manual_seed(0)) for w in (0.0, 2.0))
+    assert weighted[0].item() == pytest.approx(plain[0].item() + 2 * weighted[1]["joins"], rel=1e-5)
+    with torch.no_grad():
+        exact = LossConfig(noise=0.0, kl=0.0, joins=1.0)
+        moments = model.moments(video)
+        generator = torch.Generator().manual_seed(3)
+        _, figures = reconstruction_loss(model, video, exact, generator)
+        generator = torch.Generator().manual_seed(3)
+        torch.rand(1, 1, 1, 1, 1, generator=generator)
+        decoded = model.reconstruct(moments[0] + torch.randn(moments[0].shape, generator=generator) * (0.5 * moments[1]).exp())
+        wrong = (decoded - video)[:, :, 1:] - (decoded - video)[:, :, :-1]
+    assert figures["joins"] == pytest.approx(float(wrong[:, :, [0, 4]].abs().mean()), rel=1e-4)
+    assert "joins" not in reconstruction_loss(model, video[:, :, :1], exact, generator)[1]  # a still has none
+
+
 def test_kl_is_zero_for_the_standard_normal_only() -> None:
     zeros = torch.zeros(2, 4)
     assert kl_loss(zeros, zeros) == 0

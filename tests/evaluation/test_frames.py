@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diorama.errors import InputError
-from diorama.evaluation.frames import as_video, difference, flicker, psnr, ssim
+from diorama.evaluation.frames import as_video, difference, flicker, judder, psnr, ssim
 
 
 def _noise(seed: int, *shape: int) -> torch.Tensor:
@@ -69,3 +69,14 @@ def test_wrong_forms_are_refused() -> None:
         psnr(torch.zeros(1, 3, 1, 12, 12), torch.zeros(1, 3, 1, 12, 13))
     with pytest.raises(InputError, match="at least 11"):
         ssim(torch.zeros(1, 3, 1, 8, 8), torch.zeros(1, 3, 1, 8, 8))
+
+
+def test_jerks_are_judder() -> None:
+    even = torch.linspace(-1, 1, 13)[None, None, :, None, None].expand(1, 3, 13, 4, 4)
+    held = even[:, :, [0, 1, 1, 1, 1, 5, 5, 5, 5, 9, 9, 9, 9]]
+    smeared = 0.5 * even + 0.5 * held
+    assert float(judder(even, 4)) == pytest.approx(1.0, rel=1e-3)
+    assert float(judder(smeared, 4)) == pytest.approx(5.0, rel=1e-3)  # 4 / 2 + 1 / 2 beside 1 / 2
+    assert judder(torch.cat([even, smeared]), 4).shape == (2,)
+    for still in (even[:, :, :5], even[:, :, :1], held):
+        assert torch.isnan(judder(still, 4))

@@ -40,6 +40,22 @@ def test_time_smearing_lowers_flicker() -> None:
     assert report.flicker_original > 1
 
 
+def test_frames_that_move_in_groups_judder() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.integers(60, 190, (16, 64, 3), dtype=np.uint8).repeat(4, 1)
+    pan = np.stack([wide[:, i : i + 32] for i in range(13)])
+    report = evaluate_autoencoder(lambda video: video[:, :, ::4], lambda latent: latent.repeat_interleave(4, 2)[:, :, 3:], [pan])
+    assert report.judder_original == pytest.approx(1.0, abs=0.1)
+    assert np.isnan(report.judder)  # nothing moves within a group
+    mixed = evaluate_autoencoder(
+        lambda video: video[:, :, ::4],
+        lambda latent: 0.5 * latent.repeat_interleave(4, 2)[:, :, 3:] + 0.5 * (torch.from_numpy(pan).permute(3, 0, 1, 2)[None] / 127.5 - 1),
+        [pan],
+    )
+    assert mixed.judder > 1.5
+    assert f"{mixed.judder:.2f}" in mixed.text()
+
+
 def test_no_clips() -> None:
     with pytest.raises(DataError, match="0 clips"):
         evaluate_autoencoder(lambda video: video, lambda latent: latent, [])

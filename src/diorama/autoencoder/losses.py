@@ -31,13 +31,16 @@ class LossConfig:
     """Weight of the mean square difference of pixels, which the signal-to-noise ratio measures."""
     structure: float = 0.0
     """Weight of 1 - the structural similarity of frames, which weighs faint texture as much as strong."""
+    joins: float = 0.0
+    """Weight of the mean absolute difference of the steps from one latent frame's frames to the next one's: without it details are drawn anew
+    with every latent frame and moving things judder."""
     kl: float = 1e-6
     """Weight of the divergence of the latent from a standard normal, per latent number."""
     noise: float = 0.1
     """Largest noise on the latent in training, in units of each channel's standard deviation; each clip draws between 0 and this."""
 
     def __post_init__(self) -> None:
-        for name in ("gradient", "square", "structure", "kl", "noise"):
+        for name in ("gradient", "square", "structure", "joins", "kl", "noise"):
             if not 0 <= getattr(self, name) <= 10:
                 raise ConfigError(f"loss.{name} is {getattr(self, name)}; allowed is 0 to 10")
         if not 1 <= self.scales <= 6:
@@ -88,7 +91,8 @@ def reconstruction_loss(model: Autoencoder, video: Tensor, config: LossConfig, g
         generator: Source of the noise.
 
     Returns:
-        Scalar loss, and its terms: ``l1``, ``gradient``, ``kl``, ``psnr`` in dB (of the disturbed latent), and ``ssim`` if it has a weight.
+        Scalar loss, and its terms: ``l1``, ``gradient``, ``kl``, ``psnr`` in dB (of the disturbed latent), and ``ssim`` and ``joins`` if they have
+        a weight.
     """
     mean, logvar = (moment.float() for moment in model.moments(video))
     share = config.noise * torch.rand(len(mean), 1, 1, 1, 1, generator=generator, device=mean.device)
@@ -103,4 +107,7 @@ def reconstruction_loss(model: Autoencoder, video: Tensor, config: LossConfig, g
     if config.structure:
         structure = structure_loss(decoded, video)
         loss, figures = loss + config.structure * structure, figures | {"ssim": 1 - structure.item()}
+    if config.joins and video.shape[2] > 1:
+        joins = difference.diff(dim=2)[:, :, :: model.config.stride.time].abs().mean()
+        loss, figures = loss + config.joins * joins, figures | {"joins": joins.item()}
     return loss, figures

@@ -12,7 +12,7 @@ from torch import Tensor
 from diorama.errors import InputError
 from diorama.geometry.image_metrics import ssim_map
 
-__all__ = ["as_video", "difference", "flicker", "psnr", "ssim"]
+__all__ = ["as_video", "difference", "flicker", "judder", "psnr", "ssim"]
 
 Frames = Tensor | np.ndarray
 
@@ -112,3 +112,26 @@ def flicker(frames: Frames) -> Tensor:
     if video.shape[2] < 3:
         return video.new_zeros(video.shape[0])
     return video.diff(dim=2).diff(dim=2).abs().flatten(1).mean(1) * (255.0 / 2.0)
+
+
+def judder(frames: Frames, stride: int) -> Tensor:
+    """Return how much larger the steps into a new group of frames are than those within one.
+
+    An autoencoder codes groups of frames; one that draws details anew in every group makes things move in jerks, a group each.
+
+    Args:
+        frames: A clip in either form of ``as_video``, of one frame and then groups.
+        stride: Frames in a group.
+
+    Returns:
+        ``[B]`` median over groups but the first of the mean absolute step into them, over the median of all steps within groups: 1 is even.
+        NaN for a clip of fewer than two groups, of groups of one, or that stands still within them.
+    """
+    steps = as_video(frames).diff(dim=2).abs().mean(dim=(1, 3, 4))
+    within = torch.arange(steps.shape[1]) % stride != 0
+    into = ~within
+    into[:1] = False  # the first frame is a group by itself, and drawn as one
+    if not into.any() or not within.any():
+        return steps.new_full((len(steps),), torch.nan)
+    usual = steps[:, within].median(1).values
+    return torch.where(usual > 0, steps[:, into].median(1).values / usual, torch.nan)

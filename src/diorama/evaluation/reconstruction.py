@@ -6,6 +6,7 @@ The autoencoder comes in as functions, so anyone's can be graded.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diorama.errors import DataError
-from diorama.evaluation.frames import flicker, psnr, ssim
+from diorama.evaluation.frames import flicker, judder, psnr, ssim
 from diorama.evaluation.report import machine, table
 from diorama.runtime import peak_memory
 
@@ -45,6 +46,10 @@ class ReconstructionReport:
     """Mean flicker of the decoded clips, grey levels: above the originals' they tremble, below they smear."""
     flicker_original: float
     """Mean flicker of the originals, grey levels."""
+    judder: float
+    """Median over clips of the steps from one latent frame's frames to the next one's over those within; NaN where no clip has both."""
+    judder_original: float
+    """The same of the originals."""
 
     def text(self) -> str:
         """Return the table."""
@@ -52,6 +57,7 @@ class ReconstructionReport:
             ("PSNR", f"{self.psnr:.2f} dB", f"{PSNR_GOAL:.0f} dB", f"{self.psnr_worst:.2f} dB"),
             ("SSIM", f"{self.ssim:.4f}", f"{SSIM_GOAL:.2f}", f"{self.ssim_worst:.4f}"),
             ("flicker", f"{self.flicker:.2f}", f"{self.flicker_original:.2f}, the originals'", ""),
+            ("judder", f"{self.judder:.2f}", f"{self.judder_original:.2f}, the originals'", ""),
         ]
         return f"reconstruction of {self.clips} clips\n{machine()}\n\n{table(('measure', 'mean', 'goal', 'worst clip'), rows)}\n"
 
@@ -76,19 +82,21 @@ def evaluate_autoencoder(
     Raises:
         DataError: there are no clips.
     """
-    found: list[tuple[float, float, float, float]] = []
+    found: list[tuple[float, ...]] = []
     for frames in clips:
         video = torch.from_numpy(frames).to(device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
         with torch.inference_mode():
-            decoded = decode(encode(video)).float().clamp(-1.0, 1.0)
+            latent = encode(video)
+            decoded = decode(latent).float().clamp(-1.0, 1.0)
+        stride = -(-(video.shape[2] - 1) // max(1, latent.shape[2] - 1))
         decoded = ((decoded + 1.0) * 127.5).round() / 127.5 - 1.0
-        values = (psnr(video, decoded), ssim(video, decoded), flicker(video), flicker(decoded))
-        found.append(tuple(float(value) for value in values))  # type: ignore[arg-type]
+        values = [psnr(video, decoded), ssim(video, decoded), *map(flicker, (video, decoded)), *(judder(clip, stride) for clip in (video, decoded))]
+        found.append(tuple(float(value) for value in values))
         if progress is not None:
             progress(len(found))
     if not found:
         raise DataError("0 clips were given to grade the autoencoder on; give at least 1")
-    signal, likeness, before, after = (list(column) for column in zip(*found, strict=True))
+    signal, likeness, before, after, jerks_before, jerks_after = (list(column) for column in zip(*found, strict=True))
     return ReconstructionReport(
         clips=len(found),
         psnr=sum(signal) / len(found),
@@ -97,7 +105,14 @@ def evaluate_autoencoder(
         ssim_worst=min(likeness),
         flicker=sum(after) / len(found),
         flicker_original=sum(before) / len(found),
+        judder=_median(jerks_after),
+        judder_original=_median(jerks_before),
     )
+
+
+def _median(values: list[float]) -> float:
+    """Return the median of what is a number."""
+    return float(np.nanmedian(values)) if not np.isnan(values).all() else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
