@@ -86,7 +86,7 @@ class Sampling:
     candidates: Annotated[int | None, _shown("N", "as the model prefers")] = None
     """Draw this many first frames, or stills, and take the one that shows best what the prompt says; only where nothing is given of the clip."""
     takes: Annotated[int | None, _shown("N", "as the model prefers")] = None
-    """Sketch this many times how the first frame goes on, and make the take that shows best what the prompt says; 1 is three times as fast."""
+    """Sketch this many times how the first frame goes on, and make the take that shows best what the prompt says; 1 is twice as fast."""
     model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None
     """Model folder."""
     device: Annotated[str, _shown("NAME", "auto")] = "auto"

@@ -55,7 +55,7 @@ class Window:
         if not _FINEST_STAGGER <= self.stagger <= 1:
             raise InputError(f"stagger {self.stagger} is out of range: allowed is {_FINEST_STAGGER} to 1, where 1 makes one block after the other")
         if self.anchor < 0:
-            raise InputError(f"{self.anchor} frames cannot be an anchor: allowed is 0 or more, usual is 1 or 2")
+            raise InputError(f"{self.anchor} frames cannot be an anchor: allowed is 0 or more, usual is 2 to 4")
         if not 0 <= self.context_noise <= 1:
             raise InputError(f"context noise {self.context_noise} is out of range: allowed is a flow time from 0 to 1, usual is 0 to 0.1")
         active = _ceil(1 / self.stagger)

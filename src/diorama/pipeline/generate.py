@@ -261,11 +261,7 @@ def _begun(models: Models, request: Request, state: LatentState, progress: Progr
     sketch = dataclasses.replace(request, steps=sketch_steps(request.steps))
     clips = list[Pixels]()
     for index, (take, still) in enumerate(zip(takes, firsts, strict=True)):
-
-        def report(_: str, done: int, total: int, index: int = index) -> None:
-            if progress is not None:
-                progress("takes", index * total + done, number * total)
-
+        report = _part_of(progress, "takes", index, number)
         clips.append(decode(models, denoise(models, sketch, with_first_frame(take, still), report)[0], request.fps))
     best = best_first(models, clips, takes[0].cues)[0]
     noise = torch.cat([takes[best].noise, state.noise[:, seen:]], dim=1)
@@ -280,15 +276,16 @@ def _draw(models: Models, request: Request, state: LatentState, progress: Progre
     groups = [every[i : i + size] for i in range(0, len(every), size)]
     stills, notes = list[Tensor](), list[str]()
     for index, group in enumerate(groups):
-
-        def report(_: str, done: int, total: int, index: int = index) -> None:
-            if progress is not None:
-                progress("still", index * total + done, len(groups) * total)
-
+        report = _part_of(progress, "still", index, len(groups))
         latent, notes = denoise(models, alone, side_by_side(group) if len(group) > 1 else group[0], report)
         stills += torch.split(latent, 1, dim=1)
     order = best_first(models, [decode(models, still, request.fps) for still in stills], state.cues)
     return [stills[index] for index in order], notes
+
+
+def _part_of(progress: Progress | None, stage: str, index: int, count: int) -> Progress | None:
+    """Return what is told of a run that is one of several as long, which make a stage together."""
+    return None if progress is None else lambda _, done, total: progress(stage, index * total + done, count * total)
 
 
 def _stills_at_once(models: Models, grid: tuple[int, int, int]) -> int:

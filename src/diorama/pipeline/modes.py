@@ -50,7 +50,7 @@ def text(desk: Desk, prompt: str) -> Film:
     """Make a video from a prompt.
 
     The packaged model draws six first frames (``candidates``), sketches twice how each of the best three goes on (``takes``), and makes the
-    sketch that the prompt describes best; ``takes`` of 1 only animates the best first frame, three times as fast. Without ``still_first`` all
+    sketch that the prompt describes best; ``takes`` of 1 only animates the best first frame, twice as fast. Without ``still_first`` all
     frames are made together.
 
     Args:

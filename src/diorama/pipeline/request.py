@@ -97,7 +97,7 @@ class Request:
     """Latent frames that the model sees at once, at least 2; a longer clip is made by a window that rolls on. None is what it was trained on."""
     anchor: int | None = None
     """Latent frames at the beginning of the first window that a rolling window goes on to show beside its own, as many as leave one of those
-    before what is made; 0 is none. They keep colours and bodies for minutes, and are left out where the clip does not go on as it began: where
+    before what is made; 0 is none. They keep colours and bodies over a minute, and are left out where the clip does not go on as it began: where
     several prompts or a later given frame say otherwise. None: as the scheduler says."""
     cache_threshold: float = 0.0
     """Residual caching: while what the first block adds to the noised tokens has changed by less than this share since the last step that was
@@ -111,8 +111,8 @@ class Request:
     rather say the prompt. 1 to 64; 1 is the first drawn, as is. None: as the scheduler says. Refused above 1 by a model without a captioner."""
     takes: int | None = None
     """Sketches, in a third of the steps, of how a first frame that was drawn so goes on; the captioner takes one as above, and it is made
-    anew with all steps. They begin with the best half of the candidates, or as many of those as there are. Of a clip that is longer than the
-    window the first window is sketched. 1 to 64; 1 sketches nothing. None and above 1 as for ``candidates``."""
+    anew with all steps. Half as many of the candidates, the best ones, begin two of them each. Of a clip that is longer than the window the
+    first window is sketched. 1 to 64; 1 sketches nothing. None and above 1 as for ``candidates``."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -133,7 +133,7 @@ class Request:
         if self.window is not None and self.window < 2:
             raise InputError(f"a window of {self.window} latent frames cannot roll; give at least 2")
         if self.anchor is not None and self.anchor < 0:
-            raise InputError(f"an anchor of {self.anchor} latent frames cannot be shown; allowed is 0 (none) or more, usual is 2")
+            raise InputError(f"an anchor of {self.anchor} latent frames cannot be shown; allowed is 0 (none) or more, usual is 2 to 4")
         if not 0 <= self.cache_threshold <= 1:
             raise InputError(f"cache threshold {self.cache_threshold} is out of range: allowed is 0 (off) to 1, usual is 0.05 to 0.15")
         for name in ("candidates", "takes"):
