@@ -17,7 +17,7 @@ import inspect
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from diorama.cli.modes import Mode, Parameter, modes
 
@@ -103,6 +103,8 @@ def given_to(mode: Mode) -> dict[str, Any] | None:
             # Two clips bring a prompt each; what must be asked of a clip is another world's caption.
             if is_asked or len(files) == 1:
                 chosen["prompt"] = json.loads(worlds[len(files) if is_asked else 0].metadata["diorama"])["prompt"]
+        elif get_origin(parameter.annotation) is Literal:
+            chosen[parameter.name] = parameter.example[0]  # as the command beside the strip says
         elif parameter.default is inspect.Parameter.empty:
             chosen[parameter.name] = (0.6, 1.4)
     return chosen
