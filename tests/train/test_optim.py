@@ -74,6 +74,24 @@ def test_a_step_orthogonalises_matrices_of_any_shape() -> None:
         assert moved.max() < 1.5 * unit
 
 
+@pytest.mark.parametrize("shape", [(24, 8), (8, 24), (6, 2, 3, 3)])
+@pytest.mark.parametrize("fast", [True, False])
+def test_matrices_move_as_torchs_own_muon_moves_them(shape: tuple[int, ...], fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diorama.train.optim.has_fast_bf16", lambda device: fast)
+    config = OptimConfig(muon_lr=0.03, weight_decay=0.1, newton_schulz_steps=4)
+    module, start = nn.Module(), torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    module.weight = nn.Parameter(start.clone())
+    other = nn.Parameter(start.flatten(1).clone())
+    ours, theirs = MuonAdamW(module, config), torch.optim.Muon([other], lr=0.015, weight_decay=0.1, momentum=0.95, ns_steps=4)
+    for seed in range(3):
+        gradient = torch.randn(shape, generator=torch.Generator().manual_seed(1 + seed))
+        module.weight.grad, other.grad = gradient.clone(), gradient.flatten(1).clone()
+        ours.step(0.5)
+        theirs.step()
+    moved, expected = module.weight.detach().flatten(1), other.detach()
+    assert torch.equal(moved, expected) if fast else float((moved - expected).norm() / (expected - start.flatten(1)).norm()) < 0.02
+
+
 def test_both_optimisers_learn() -> None:
     module = net()
     losses = steps(module, MuonAdamW(module, OptimConfig()), 120)

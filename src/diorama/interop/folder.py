@@ -18,6 +18,7 @@ from diorama.autoencoder.model import Autoencoder
 from diorama.errors import CheckpointError, ConfigError
 from diorama.interop.image_encoder import ClipImageEncoder, load_image_encoder
 from diorama.interop.scheduler import SchedulerConfig, read_scheduler, scheduler_json
+from diorama.runtime import has_fast_bf16
 from diorama.text import OnDemandTextEncoder, TextEncoder, load_umt5
 from diorama.transformer.config import TransformerConfig
 from diorama.transformer.model import Transformer
@@ -68,7 +69,7 @@ def class_in(index: Mapping[str, Any], part: str) -> str | None:
 
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the number format that large weights are read in: bf16 where the device multiplies it, else float32."""
-    return torch.bfloat16 if device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()) else torch.float32
+    return torch.bfloat16 if has_fast_bf16(device) else torch.float32
 
 
 def open_folder(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> Parts:

@@ -1,20 +1,27 @@
 """Muon for hidden matrices, AdamW for the rest, behind one step and one flat state of named tensors.
 
-Muon is torch's own; convolution kernels are given to it as matrices that share memory with the kernel.
+Muon computes what ``torch.optim.Muon`` does, in float32 where bf16 is slow: torch's multiplies in bf16 everywhere, which takes
+a CPU without instructions for it a hundred times as long. Convolution kernels are matrices to it that share memory with the kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from diorama.errors import CheckpointError, ConfigError
+from diorama.runtime import has_fast_bf16
 
-__all__ = ["MuonAdamW", "OptimConfig"]
+__all__ = ["MuonAdamW", "OptimConfig", "orthogonalised"]
+
+QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients of a Newton-Schulz step, steep at 0; see the source of `MuonAdamW`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +63,7 @@ class OptimConfig:
 class MuonAdamW:
     """Both optimisers over the trainable parameters of one module.
 
-    Source: Muon, https://kellerjordan.github.io/posts/muon/ (momentum 0.95, 5 Newton-Schulz steps in bf16).
+    Source: Muon, https://kellerjordan.github.io/posts/muon/ (momentum 0.95, 5 Newton-Schulz steps).
 
     Args:
         module: What to train; its parameters must already be on their device.
@@ -76,13 +83,7 @@ class MuonAdamW:
                 self._matrices[name] = (parameter, flat)
             else:
                 self._others[name] = parameter
-        # One for each matrix, so that threads can share the work.
-        self._muons = {
-            name: torch.optim.Muon(
-                [flat], lr=config.muon_lr, weight_decay=config.weight_decay, momentum=config.momentum, ns_steps=config.newton_schulz_steps
-            )
-            for name, (_, flat) in self._matrices.items()
-        }
+        self._momenta: dict[str, Tensor] = {}
         decayed = [p for p in self._others.values() if _is_matrix(p)]
         plain = [p for p in self._others.values() if not _is_matrix(p)]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -109,27 +110,31 @@ class MuonAdamW:
             scale: Share of the peak learning rates, 0 to 1, from the schedule.
             pool: Threads that share the work; the result is the same.
         """
-        for parameter, flat in self._matrices.values():
-            flat.grad = None if parameter.grad is None else parameter.grad.reshape(flat.shape)
-        optimizers: list[tuple[torch.optim.Optimizer, float]] = [(muon, self.config.muon_lr) for muon in self._muons.values()]
+        # One for each matrix, so that threads can share the work.
+        moves: list[Callable[[], None]] = [partial(self._move, name, self.config.muon_lr * scale) for name in self._matrices]
         if self._adamw is not None:
-            optimizers.append((self._adamw, self.config.adamw_lr))
-
-        def move(one: tuple[torch.optim.Optimizer, float]) -> None:
-            optimizer, lr = one
-            for group in optimizer.param_groups:
-                group["lr"] = lr * scale
-            optimizer.step()
-
-        for _ in map(move, optimizers) if pool is None else pool.map(move, optimizers):
+            for group in self._adamw.param_groups:
+                group["lr"] = self.config.adamw_lr * scale
+            moves.append(self._adamw.step)
+        for _ in map(_call, moves) if pool is None else pool.map(_call, moves):
             pass
+
+    @torch.no_grad()
+    def _move(self, name: str, lr: float) -> None:
+        """Move one matrix by its gradient, if it has one."""
+        parameter, flat = self._matrices[name]
+        if parameter.grad is None:
+            return
+        gradient, config = parameter.grad.reshape(flat.shape), self.config
+        momentum = self._momenta.setdefault(name, torch.zeros_like(gradient))
+        momentum.lerp_(gradient, 1 - config.momentum)
+        direction = orthogonalised(gradient.lerp(momentum, config.momentum), config.newton_schulz_steps)
+        flat.mul_(1 - lr * config.weight_decay)
+        flat.add_(direction, alpha=-lr * math.sqrt(max(1, flat.shape[0] / flat.shape[1])))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return momenta and counters as named tensors."""
-        state: dict[str, Tensor] = {}
-        for name, (_, flat) in self._matrices.items():
-            if flat in self._muons[name].state:
-                state[f"muon.{name}"] = self._muons[name].state[flat]["momentum_buffer"]
+        state = {f"muon.{name}": momentum for name, momentum in self._momenta.items()}
         for name, parameter in self._others.items():
             if self._adamw is not None and parameter in self._adamw.state:
                 state.update({f"adamw.{key}.{name}": value for key, value in self._adamw.state[parameter].items()})
@@ -146,7 +151,7 @@ class MuonAdamW:
             if kind == "muon" and rest in self._matrices:
                 flat = self._matrices[rest][1]
                 if flat.shape == value.shape:
-                    self._muons[rest].state[flat]["momentum_buffer"] = value.to(flat.device, flat.dtype, copy=True)
+                    self._momenta[rest] = value.to(flat.device, flat.dtype, copy=True)
                     continue
             moment, _, name = rest.partition(".")
             if kind == "adamw" and name in self._others and self._adamw is not None:
@@ -158,6 +163,31 @@ class MuonAdamW:
                 f"optimiser state '{key}' of shape {tuple(value.shape)} does not fit this model; "
                 "resume with the config of the run, or start in another folder"
             )
+
+
+def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
+    """Return a matrix with its singular vectors and all singular values near 1, by Newton-Schulz steps.
+
+    Args:
+        matrix: ``[rows, columns]``.
+        steps: How many; after five the values lie between 0.5 and 1.5, unless they were nearly 0.
+
+    Returns:
+        ``[rows, columns]``, bf16 where that is fast, else float32.
+    """
+    a, b, c = QUINTIC
+    turned = matrix.shape[0] > matrix.shape[1]
+    x = matrix.to(torch.bfloat16 if has_fast_bf16(matrix.device) else torch.float32, copy=True)
+    x = x.T if turned else x
+    x /= x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if turned else x
+
+
+def _call(move: Callable[[], None]) -> None:
+    move()
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:
