@@ -25,8 +25,8 @@ __all__ = [
     "check_memory",
     "choose_device",
     "end_with_parent",
+    "fast_dtype",
     "generator",
-    "has_fast_bf16",
     "is_held",
     "lock_folder",
     "matmul_rate",
@@ -57,17 +57,22 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def autocast(device: torch.device, *, enabled: bool = True) -> contextlib.AbstractContextManager[object]:
-    """Return a bf16 autocast context where the device multiplies bf16 faster than fp32, else a null context."""
-    if not (enabled and has_fast_bf16(device)):
+def autocast(device: torch.device, *, enabled: bool | None = None) -> contextlib.AbstractContextManager[object]:
+    """Return a bf16 autocast context or a null context.
+
+    Args:
+        device: Where to compute.
+        enabled: Whether to compute in bf16; None does where the device multiplies bf16 faster than fp32.
+    """
+    if not (fast_dtype(device) == torch.bfloat16 if enabled is None else enabled):
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Tell whether a device multiplies bf16 faster than fp32; a CPU without instructions for it is up to 70 times slower at it."""
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """Return bf16 where a device multiplies it faster than fp32, else float32; a CPU without instructions for bf16 is up to 70 times slower at it."""
     cpu = device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return cpu or device.type == "cuda"
+    return torch.bfloat16 if cpu or device.type == "cuda" else torch.float32
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

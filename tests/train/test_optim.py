@@ -77,7 +77,7 @@ def test_a_step_orthogonalises_matrices_of_any_shape() -> None:
 @pytest.mark.parametrize("shape", [(24, 8), (8, 24), (6, 2, 3, 3)])
 @pytest.mark.parametrize("fast", [True, False])
 def test_matrices_move_as_torchs_own_muon_moves_them(shape: tuple[int, ...], fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diorama.train.optim.has_fast_bf16", lambda device: fast)
+    monkeypatch.setattr("diorama.train.optim.fast_dtype", lambda device: torch.bfloat16 if fast else torch.float32)
     config = OptimConfig(muon_lr=0.03, weight_decay=0.1, newton_schulz_steps=4)
     module, start = nn.Module(), torch.randn(shape, generator=torch.Generator().manual_seed(0))
     module.weight = nn.Parameter(start.clone())

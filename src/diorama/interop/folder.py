@@ -18,12 +18,12 @@ from diorama.autoencoder.model import Autoencoder
 from diorama.errors import CheckpointError, ConfigError
 from diorama.interop.image_encoder import ClipImageEncoder, load_image_encoder
 from diorama.interop.scheduler import SchedulerConfig, read_scheduler, scheduler_json
-from diorama.runtime import has_fast_bf16
+from diorama.runtime import fast_dtype
 from diorama.text import OnDemandTextEncoder, TextEncoder, load_umt5
 from diorama.transformer.config import TransformerConfig
 from diorama.transformer.model import Transformer
 
-__all__ = ["PARTS", "Parts", "check_parts", "class_in", "defaults_of", "fast_dtype", "open_folder", "read_index", "save_parts", "window_of"]
+__all__ = ["PARTS", "Parts", "check_parts", "class_in", "defaults_of", "open_folder", "read_index", "save_parts", "window_of"]
 
 PARTS = ("transformer", "transformer_2", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_processor")
 """Folders that a model may have."""
@@ -65,11 +65,6 @@ def class_in(index: Mapping[str, Any], part: str) -> str | None:
     """Return the class that an index names for a part; None if it has no such part."""
     entry = index.get(part)
     return entry[-1] if isinstance(entry, list) and entry else None
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """Return the number format that large weights are read in: bf16 where the device multiplies it, else float32."""
-    return torch.bfloat16 if has_fast_bf16(device) else torch.float32
 
 
 def open_folder(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> Parts:

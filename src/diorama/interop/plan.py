@@ -22,6 +22,7 @@ from diorama.errors import CheckpointError, InputError, TooLargeError
 from diorama.interop.catalogue import CLIP_PARAMETERS, Known, T5Sizes
 from diorama.interop.dryrun import decoding_bytes, denoising_bytes, encoding_bytes
 from diorama.interop.settings import DTYPES, Settings
+from diorama.runtime import fast_dtype
 from diorama.shapes import VideoShape
 from diorama.transformer.config import TransformerConfig, read_config
 from diorama.transformer.model import Transformer
@@ -233,9 +234,9 @@ def footprint(blueprint: Blueprint, work: Work, settings: Settings, *, device: s
     Raises:
         InputError: the size or the tile is off the model's grid.
     """
-    # Small models keep float32 weights and multiply in bf16 unless they are told a format.
-    item = DTYPES[settings.dtype].itemsize if settings.dtype else 4 if blueprint.small else 2
-    dtype = DTYPES[settings.dtype or "bf16"]
+    # Small models keep float32 weights unless they are told a format; everything multiplies in bf16 where that is fast.
+    dtype = DTYPES[settings.dtype] if settings.dtype else fast_dtype(torch.device(device))
+    item = 4 if blueprint.small and settings.dtype is None else dtype.itemsize
     linear, fine = blueprint.num_blocks, blueprint.num_transformer - blueprint.num_blocks
     blocks = linear * (1 if settings.quantise else item)
     rest, vae = fine * 4, blueprint.num_autoencoder * item

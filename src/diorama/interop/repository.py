@@ -15,10 +15,11 @@ from diorama.autoencoder.config import AutoencoderConfig
 from diorama.autoencoder.model import Autoencoder
 from diorama.checkpoint import fill, open_files
 from diorama.errors import CheckpointError, MissingExtraError
-from diorama.interop.folder import Parts, check_parts, defaults_of, fast_dtype, window_of
+from diorama.interop.folder import Parts, check_parts, defaults_of, window_of
 from diorama.interop.image_encoder import ClipImageEncoder
 from diorama.interop.original import Kind, Recognised, recognise
 from diorama.interop.scheduler import SchedulerConfig
+from diorama.runtime import fast_dtype
 from diorama.text import OnDemandTextEncoder, Umt5TextEncoder
 from diorama.transformer.config import TransformerConfig
 from diorama.transformer.model import Transformer

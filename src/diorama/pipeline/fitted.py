@@ -13,7 +13,7 @@ from diorama import runtime
 from diorama.errors import InputError
 from diorama.interop.catalogue import find_known
 from diorama.interop.fit import fit_models, fit_text_encoder
-from diorama.interop.folder import defaults_of, fast_dtype, window_of
+from diorama.interop.folder import defaults_of, window_of
 from diorama.interop.lora import Expert, LoraFile, load_lora, merge_lora
 from diorama.interop.plan import Blueprint, Footprint, Work, blueprint_of, check_fits, read_blueprint
 from diorama.interop.scheduler import SchedulerConfig, read_scheduler
@@ -43,7 +43,7 @@ def load_fitted(source: str | Path | None, device: str, settings: Settings, lora
         return load_models(source, device)
     where, dtype = runtime.choose_device(device), settings.torch_dtype
     if dtype is None and _is_large(source):
-        dtype = fast_dtype(where)
+        dtype = runtime.fast_dtype(where)
     models = load_models(source, "cpu", dtype)
     next(tiles_of((1, 1), models.autoencoder.config, settings.tile))  # refused here rather than after minutes of sampling
     transformers = [models.transformer] if models.transformer_2 is None else [models.transformer, models.transformer_2]

@@ -75,8 +75,12 @@ class Models:
         return self.transformer.config.in_channels > self.transformer.config.out_channels
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context that the model is evaluated in."""
-        return runtime.autocast(self.device, enabled=not self.exact)
+        """Return the context that the model is evaluated in: weights in bf16 need bf16 inputs, however slow the device is at them."""
+        return runtime.autocast(self.device, enabled=False if self.exact else self._is_half or None)
+
+    @cached_property
+    def _is_half(self) -> bool:
+        return any(parameter.dtype == torch.bfloat16 for part in (self.transformer, self.autoencoder) for parameter in part.parameters())
 
     @cached_property
     def hash(self) -> str:

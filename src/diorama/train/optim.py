@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diorama.errors import CheckpointError, ConfigError
-from diorama.runtime import has_fast_bf16
+from diorama.runtime import fast_dtype
 
 __all__ = ["MuonAdamW", "OptimConfig", "orthogonalised"]
 
@@ -177,7 +177,7 @@ def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
     """
     a, b, c = QUINTIC
     turned = matrix.shape[0] > matrix.shape[1]
-    x = matrix.to(torch.bfloat16 if has_fast_bf16(matrix.device) else torch.float32, copy=True)
+    x = matrix.to(fast_dtype(matrix.device), copy=True)
     x = x.T if turned else x
     x /= x.norm().clamp(min=1e-7)
     for _ in range(steps):
