@@ -64,10 +64,10 @@ class Recogniser(nn.Module):
             nn.GELU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(width, sum(self.sizes), 1),
         )
+        self.head = nn.Conv2d(width, sum(self.sizes), 1)
         generator = torch.Generator().manual_seed(1)
-        for layer in self.layers:
+        for layer in (*self.layers, self.head):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
                 assert layer.bias is not None
@@ -85,7 +85,7 @@ class Recogniser(nn.Module):
         for (h, w), frames in _runs(grids):
             end = begin + frames * h * w
             pictures = tokens[begin:end].reshape(frames, h, w, -1).permute(0, 3, 1, 2)
-            rows.append(self.layers(pictures).permute(0, 2, 3, 1).flatten(0, 2))
+            rows.append(self.head(self.layers(pictures)).permute(0, 2, 3, 1).flatten(0, 2))
             begin = end
         return torch.split(torch.cat(rows).float(), self.sizes, dim=-1)
 

@@ -482,7 +482,7 @@ def train_transformer(
         )
     whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
     if config.lora is None:
-        optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head", "recogniser"))
+        optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head", "recogniser.head"))
         return run(whole, config.train, folder, device, optim=optim, settings=settings)
     # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
     optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "lora"))
