@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared/data of real videos is not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Let torch have two threads."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)

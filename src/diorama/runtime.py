@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -27,15 +30,21 @@ __all__ = [
     "end_with_parent",
     "fast_dtype",
     "generator",
+    "has_cores_to_share",
     "is_held",
     "lock_folder",
     "matmul_rate",
     "one_thread_each",
     "peak_memory",
     "prepare_cpu",
+    "side_by_side",
     "synchronize",
 ]
 
+A = TypeVar("A")
+B = TypeVar("B")
+
+_thread = threading.local()
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -162,6 +171,45 @@ def matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16, *, si
         synchronize(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def has_cores_to_share(device: torch.device) -> bool:
+    """Return whether ``side_by_side`` does two things at once, which it does not inside of itself."""
+    return device.type == "cpu" and torch.get_num_threads() > 1 and not getattr(_thread, "is_side", False)
+
+
+def side_by_side(call: Callable[[A], B], parts: Sequence[A], device: torch.device) -> list[B]:
+    """Return ``call(part)`` of each part, in order; on a CPU the parts run at once, each with its share of torch's threads.
+
+    Threads that work on one small product wait for each other at its end, and the longer the more else runs; threads that have each a
+    product of their own do not.
+
+    Args:
+        call: What each part is given to; torch's modes (autocast, gradients) are a thread's own, so it must set those it needs.
+        parts: At most a few.
+        device: Where the work is done.
+    """
+    threads = torch.get_num_threads()
+    workers = min(len(parts), threads)
+    if workers < 2 or not has_cores_to_share(device):
+        return [call(part) for part in parts]
+    return list(_crew(workers, threads // workers, os.getpid()).map(call, parts))
+
+
+@functools.cache
+def _crew(workers: int, threads: int, process: int) -> ThreadPoolExecutor:
+    """Return threads with as many of torch's threads each; a fork has none of its parent's."""
+    before, all_here = torch.get_num_threads(), threading.Barrier(workers)
+
+    def begin() -> None:
+        _thread.is_side = True
+        torch.set_num_threads(threads)
+
+    crew = ThreadPoolExecutor(workers, thread_name_prefix="side", initializer=begin)
+    list(crew.map(lambda _: all_here.wait(), range(workers)))
+    # What the crew was given is also what torch would give to every thread begun later.
+    torch.set_num_threads(before)
+    return crew
 
 
 def _rounds(seconds: float) -> Iterator[float]:

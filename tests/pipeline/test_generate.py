@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,20 @@ def test_a_cue_of_no_weight_says_nothing(models: Models) -> None:
     torch.testing.assert_close(denoise(models, REQUEST, prepare(models, REQUEST, both))[0], alone, atol=0.02, rtol=0.02)
     other = denoise(models, REQUEST, prepare(models, REQUEST, [both[0], Guide(prompt="blue cube")]))[0]
     assert not torch.allclose(other, alone, atol=0.02)
+
+
+def test_with_and_without_the_prompt_are_evaluated_side_by_side(models: Models, two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set[str]()
+    own = models.transformer.forward
+    monkeypatch.setattr(models.transformer, "forward", lambda *given: (names.add(threading.current_thread().name), own(*given))[1])
+    state = prepare(models, REQUEST, [Guide(prompt="red ball")])
+    shared = denoise(models, REQUEST, state)[0]
+    assert len(names) == 2
+    assert torch.equal(denoise(models, REQUEST, state)[0], shared)
+    names.clear()
+    torch.set_num_threads(1)
+    torch.testing.assert_close(denoise(models, REQUEST, state)[0], shared, atol=0.02, rtol=0.02)
+    assert names == {threading.current_thread().name}
 
 
 def test_guidance_one_ignores_the_negative_prompt(models: Models) -> None:

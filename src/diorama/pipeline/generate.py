@@ -36,7 +36,7 @@ _RING_TURN = 0.618
 """Share of a ring that the cut moves on with every step, so that it is nowhere for long."""
 
 _BATCHED_TOKENS = 16384
-"""Tokens of a clip up to which it is evaluated with and without its prompt in one batch."""
+"""Tokens of a clip up to which it is evaluated with and without its prompt at once: in one batch, or on a CPU side by side."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, ``still``, ``takes``, ``denoise`` or ``decode``, its steps done and its steps in all."""
@@ -170,7 +170,7 @@ def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None
     tiles = list(tiles_of((latent.shape[2], latent.shape[3]), config, models.tile))
     if progress is not None:
         progress("decode", 0, len(tiles) * total)
-    with models.autocast():
+    with torch.inference_mode(), models.autocast():
         for number, tile in enumerate(tiles):
             done = 0
             for i, video in enumerate(models.autoencoder.decode_stream(latent[None, :, :, tile.rows, tile.columns])):
@@ -259,10 +259,11 @@ def _begun(models: Models, request: Request, state: LatentState, progress: Progr
     firsts = list(itertools.islice(itertools.cycle(stills[: math.ceil(number / 2)]), number))
     takes = list(candidates(beginning(state, seen), request.seed, number))
     sketch = dataclasses.replace(request, steps=sketch_steps(request.steps))
-    clips = list[Pixels]()
+    latents = list[Tensor]()
     for index, (take, still) in enumerate(zip(takes, firsts, strict=True)):
         report = _part_of(progress, "takes", index, number)
-        clips.append(decode(models, denoise(models, sketch, with_first_frame(take, still), report)[0], request.fps))
+        latents.append(denoise(models, sketch, with_first_frame(take, still), report)[0])
+    clips = runtime.side_by_side(lambda latent: decode(models, latent, request.fps), latents, models.device)
     best = best_first(models, clips, takes[0].cues)[0]
     noise = torch.cat([takes[best].noise, state.noise[:, seen:]], dim=1)
     return with_first_frame(dataclasses.replace(state, noise=noise), firsts[best])
@@ -334,22 +335,25 @@ def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: T
         said = torch.nonzero(here.any(dim=1)).flatten().tolist() or list(range(num_cues))
         shares = here[said] + 1e-6
         shares = (shares / shares.sum(0))[:, None, :, None, None].to(x.device)
-        n = len(said) + both
         begins = not state.ring and int(frames[0]) == 0
         seen = x if channels is None else torch.cat([x, channels[:, frames.to(x.device)].to(x)])
         told = models.scheduler.told(times[::every_t, ::every_h, ::every_w])
         transformer, text = experts.at(float(told.max()))
         chosen = [*said, num_cues] if both else said
         parts, heard = (torch.split(seen, 1, dim=1), torch.split(told, 1)) if state.apart else ((seen,), (told,))
+
+        def found(some: Sequence[int]) -> list[Tensor]:
+            with torch.inference_mode(), models.autocast():
+                clips = transformer.pack([*parts] * len(some), [*heard] * len(some), fps=state.fps, begins=begins)
+                reuse = None if residuals is None else residuals.of((transformer, *some), tuple(frames.tolist()))
+                each = unpack(transformer(clips, text.select([cue for cue in some for _ in parts]), reuse), clips.grids, patch_size)
+                return [torch.cat(each[i : i + len(parts)], dim=1) for i in range(0, len(each), len(parts))]
+
         # Large clips keep the machine busy one by one and would only take more memory side by side.
-        size = n if told.numel() <= _BATCHED_TOKENS else 1
-        found: list[Tensor] = []
-        for some in (chosen[i : i + size] for i in range(0, n, size)):
-            clips = transformer.pack([*parts] * len(some), [*heard] * len(some), fps=state.fps, begins=begins)
-            reuse = None if residuals is None else residuals.of((transformer, *some), tuple(frames.tolist()))
-            each = unpack(transformer(clips, text.select([cue for cue in some for _ in parts]), reuse), clips.grids, patch_size)
-            found += [torch.cat(each[i : i + len(parts)], dim=1) for i in range(0, len(each), len(parts))]
-        velocities = torch.stack(found)
+        is_large = told.numel() > _BATCHED_TOKENS
+        groups = [[cue] for cue in chosen] if is_large or (residuals is None and runtime.has_cores_to_share(models.device)) else [chosen]
+        answers = [found(group) for group in groups] if is_large else runtime.side_by_side(found, groups, models.device)
+        velocities = torch.stack([velocity for answer in answers for velocity in answer])
         conditional = (shares * velocities[: len(said)]).sum(0)
         return conditional, velocities[-1] if both else None
 
