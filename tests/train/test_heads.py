@@ -25,7 +25,8 @@ from diorama.transformer import Transformer
 
 
 def taught(home: Path, *, naming: float = 0.5, recognition: float = 0.25, steps: int = 4) -> TransformerTrainConfig:
-    return replace(config(home, steps=steps), naming=NamingConfig(weight=naming, block=1), recognition=RecognitionConfig(weight=recognition, width=8))
+    lessons = {"naming": NamingConfig(weight=naming, block=1), "recognition": RecognitionConfig(weight=recognition, width=8, ahead=3)}
+    return replace(config(home, steps=steps), **lessons)
 
 
 def task(wanted: TransformerTrainConfig) -> TransformerTask:
@@ -73,6 +74,20 @@ def test_it_resumes_bit_equal_and_exports_the_transformer_alone(home: Path, tmp_
     opened = opener(whole, CPU)(checkpoints(whole)[-1]).transformer.state_dict()
     for name, value in weights.items():
         torch.testing.assert_close(opened[name].half(), value.half())
+
+
+def test_the_net_learns_ahead_once_and_from_the_truth(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = task(taught(home, naming=0))
+    assert job.heads is not None
+    assert job.heads.recogniser is not None
+    before = {name: value.clone() for name, value in job.heads.state_dict().items()}
+    job.read_ahead(CPU)
+    moved = {name for name, value in job.heads.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {f"recogniser.{name}" for name in job.heads.recogniser.state_dict()}
+    assert "read ahead: shape" in capsys.readouterr().err
+    for steps, told in ((1, True), (2, False)):
+        train_transformer(taught(home, naming=0, steps=steps), tmp_path / "run", CPU)
+        assert ("read ahead" in capsys.readouterr().err) == told
 
 
 def test_what_cannot_be_is_refused(home: Path) -> None:

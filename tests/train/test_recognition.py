@@ -9,7 +9,7 @@ from torch.nn import functional
 from diorama.data.coverage import KINDS
 from diorama.errors import ConfigError
 from diorama.runtime import generator
-from diorama.train.recognition import RECOGNISED, Recogniser, RecognitionConfig, recognition_loss
+from diorama.train.recognition import RECOGNISED, Lesson, Recogniser, RecognitionConfig, learn_ahead, reading_loss, recognition_loss
 
 GRIDS = [(2, 3, 4), (1, 3, 4), (1, 2, 2)]
 LENGTH = 2 * 12 + 12 + 4
@@ -17,10 +17,6 @@ LENGTH = 2 * 12 + 12 + 4
 
 def tokens(seed: int) -> torch.Tensor:
     return torch.randn(LENGTH, 6, generator=generator(seed))
-
-
-def kinds() -> torch.Tensor:
-    return torch.randint(0, 4, (LENGTH, len(KINDS)), generator=generator(3))
 
 
 def test_clips_and_frames_are_read_by_themselves_and_neighbours_are_seen() -> None:
@@ -37,54 +33,69 @@ def test_clips_and_frames_are_read_by_themselves_and_neighbours_are_seen() -> No
     assert not changed[12:].any()
 
 
+def lesson(clean: torch.Tensor, *, kinds: torch.Tensor | None = None, weights: torch.Tensor | None = None) -> Lesson:
+    known = torch.randint(0, 4, (LENGTH, len(KINDS)), generator=generator(3)) if kinds is None else kinds
+    return Lesson(clean=clean, grids=GRIDS, kinds=known, weights=torch.ones(LENGTH) if weights is None else weights)
+
+
 def test_the_transformer_hears_of_predictions_and_the_net_of_the_truth() -> None:
-    net, clean, predicted = Recogniser(6, 8), tokens(0), tokens(1).requires_grad_()
-    weights = torch.ones(LENGTH)
-    recognised, read, figures = recognition_loss(net, clean, predicted, GRIDS, kinds(), weights)
-    recognised.backward(retain_graph=True)
+    net, predicted, truth = Recogniser(6, 8), tokens(1).requires_grad_(), lesson(tokens(0))
+    recognised, heard = recognition_loss(net, predicted, truth)
+    recognised.backward()
     assert predicted.grad is not None
     assert float(predicted.grad.abs().min(1).values.max()) > 0
     assert all(parameter.grad is None for parameter in net.parameters())
-    before = predicted.grad.clone()
+    read, known = reading_loss(net, truth)
     read.backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
-    torch.testing.assert_close(predicted.grad, before)
-    assert set(figures) == {f"{verb}_{name}" for verb in ("recognised", "read") for name in RECOGNISED}
-    expected = sum(functional.cross_entropy(logits, kinds()[:, i]) for i, logits in enumerate(net(clean, GRIDS))) / 2
+    assert set(heard) == {f"recognised_{name}" for name in RECOGNISED}
+    assert set(known) == {f"read_{name}" for name in RECOGNISED}
+    expected = sum(functional.cross_entropy(logits, truth.kinds[:, i]) for i, logits in enumerate(net(truth.clean, GRIDS))) / 2
     torch.testing.assert_close(read, torch.as_tensor(expected))
+    torch.testing.assert_close(recognition_loss(net, truth.clean, truth)[0], read)
 
 
 def test_what_is_not_known_or_was_not_to_be_predicted_does_not_count() -> None:
-    net, clean, predicted = Recogniser(6, 8), tokens(0), tokens(1)
-    unknown = torch.full((LENGTH, len(KINDS)), -1)
-    recognised, read, figures = recognition_loss(net, clean, predicted, GRIDS, unknown, torch.ones(LENGTH))
-    assert (recognised.item(), read.item(), figures) == (0.0, 0.0, {})
+    net, clean = Recogniser(6, 8), tokens(0)
+    loss, figures = reading_loss(net, lesson(clean, kinds=torch.full((LENGTH, len(KINDS)), -1)))
+    assert (loss.item(), figures) == (0.0, {})
     weights = (torch.arange(LENGTH) < 24).float()
-    other = kinds()
+    one = lesson(clean, weights=weights)
+    other = one.kinds.clone()
     other[24:] = 1
-    torch.testing.assert_close(
-        recognition_loss(net, clean, predicted, GRIDS, kinds(), weights)[:2], recognition_loss(net, clean, predicted, GRIDS, other, weights)[:2]
-    )
+    torch.testing.assert_close(reading_loss(net, one)[0], reading_loss(net, lesson(clean, weights=weights, kinds=other))[0])
 
 
-def test_it_pulls_a_prediction_between_two_answers_to_the_one_that_is_there() -> None:
+def test_clips_are_blurred_each_to_its_own_degree() -> None:
+    clear = lesson(tokens(0))
+    assert torch.equal(clear.blurred(0.0, generator(0)).clean, clear.clean)
+    # What is left of each clip: the regression on the clear one is 1 minus its flow time.
+    left = [
+        float((a * b).mean() / (b * b).mean())
+        for a, b in zip(
+            torch.split(lesson(100 * tokens(0)).blurred(0.5, generator(0)).clean, [24, 12, 4]), torch.split(100 * tokens(0), [24, 12, 4]), strict=True
+        )
+    ]
+    assert all(0.49 < share < 1.01 for share in left)
+    assert len({round(share, 2) for share in left}) == 3
+
+
+def test_a_net_that_learned_ahead_pulls_a_prediction_between_two_answers_to_the_one_that_is_there() -> None:
     """Two kinds whose clean tokens differ: a prediction half way moves towards the kind of its place, which a net at random would not do."""
     net = Recogniser(6, 16)
     signs = torch.where(torch.rand(64, generator=generator(5)) < 0.5, -1.0, 1.0)
-    clean = signs[:, None] * torch.ones(64, 6)
     truth = (1.5 + signs / 2).long()[:, None].expand(-1, len(KINDS))
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    for _ in range(60):
-        optimizer.zero_grad()
-        recognition_loss(net, clean, clean, [(64, 1, 1)], truth, torch.ones(64))[1].backward()
-        optimizer.step()
+    known = Lesson(clean=signs[:, None] * torch.ones(64, 6), grids=[(64, 1, 1)], kinds=truth, weights=torch.ones(64))
+    assert learn_ahead(net, [], 0) == {}
+    figures = learn_ahead(net, [known] * 40, 40)
+    assert figures == {"read_shape": 1.0, "read_color": 1.0}
     predicted = torch.zeros(64, 6, requires_grad=True)
-    recognition_loss(net, clean, predicted, [(64, 1, 1)], truth, torch.ones(64))[0].backward()
+    recognition_loss(net, predicted, known)[0].backward()
     assert predicted.grad is not None
     assert bool((-predicted.grad.mean(1) * signs > 0).all())
 
 
-@pytest.mark.parametrize("wrong", [{"weight": -1.0}, {"weight": float("inf")}, {"width": 0}, {"blur": 1.0}])
+@pytest.mark.parametrize("wrong", [{"weight": -1.0}, {"weight": float("inf")}, {"width": 0}, {"blur": 1.0}, {"ahead": -1}])
 def test_what_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=rf"recognition\.{next(iter(wrong))} is"):
         RecognitionConfig(**wrong)  # type: ignore[arg-type]

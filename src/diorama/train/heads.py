@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from diorama.errors import ConfigError
-from diorama.flow import data_from_velocity, interpolate
+from diorama.flow import data_from_velocity
 from diorama.train.naming import NamingConfig, NamingHead, naming_loss
-from diorama.train.recognition import Recogniser, RecognitionConfig, recognition_loss
+from diorama.train.recognition import Lesson, Recogniser, RecognitionConfig, reading_loss, recognition_loss
 from diorama.transformer import Transformer
 
 __all__ = ["Seen", "WithHeads"]
@@ -75,11 +75,10 @@ class WithHeads(nn.Module):
             total, figures = total + self.naming.weight * names, figures | {"loss_naming": float(names.detach())}
         if self.recogniser is not None:
             truth = data_from_velocity(seen.noisy, seen.target, seen.times)
-            counts = torch.tensor([f * h * w for f, h, w in seen.grids], device=truth.device)
-            blur = self.recognition.blur * torch.rand(len(counts), generator=generator, device=truth.device).repeat_interleave(counts)[:, None]
-            clean = interpolate(truth, torch.randn(truth.shape, generator=generator, device=truth.device), blur)
             predicted = data_from_velocity(seen.noisy, seen.velocity, seen.times)
-            recognised, read, more = recognition_loss(self.recogniser, clean, predicted, seen.grids, seen.kinds, seen.weights)
+            lesson = Lesson(clean=truth, grids=seen.grids, kinds=seen.kinds, weights=seen.weights)
+            recognised, told = recognition_loss(self.recogniser, predicted, lesson)
+            read, known = reading_loss(self.recogniser, lesson.blurred(self.recognition.blur, generator))
             total = total + self.recognition.weight * recognised + read
-            figures |= more | {"loss_recognition": float(recognised.detach())}
+            figures |= told | known | {"loss_recognition": float(recognised.detach())}
         return total, figures

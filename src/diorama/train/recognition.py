@@ -12,17 +12,19 @@ features of the decoder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from diorama.data.coverage import KINDS
 from diorama.errors import ConfigError
+from diorama.flow import interpolate
 from diorama.train.naming import told
+from diorama.train.optim import MuonAdamW, OptimConfig
 
-__all__ = ["RECOGNISED", "Recogniser", "RecognitionConfig", "recognition_loss"]
+__all__ = ["RECOGNISED", "Lesson", "Recogniser", "RecognitionConfig", "learn_ahead", "reading_loss", "recognition_loss"]
 
 RECOGNISED = ("shape", "color")
 """What is read from a token and its neighbours in one latent frame; a motion is not to be seen in one."""
@@ -34,16 +36,20 @@ class RecognitionConfig:
 
     weight: float = 0.0
     """Share of its loss beside the velocity's; 0 leaves it out."""
-    width: int = 128
+    width: int = 192
     """Channels of the net that recognises."""
     blur: float = 0.4
     """Largest flow time of the noise in what the net learns from, drawn for each clip, so that it reads predictions too."""
+    ahead: int = 1500
+    """Batches from which the net learns before the transformer's first step; it goes on learning beside it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
             raise ConfigError(f"recognition.weight is {self.weight}; it must be 0 or more")
         if self.width < 1:
             raise ConfigError(f"recognition.width is {self.width}; it must be at least 1")
+        if self.ahead < 0:
+            raise ConfigError(f"recognition.ahead is {self.ahead}; it must be 0 or more")
         if not 0 <= self.blur < 1:
             raise ConfigError(f"recognition.blur is {self.blur}; it is a flow time from 0 to below 1")
 
@@ -65,10 +71,10 @@ class Recogniser(nn.Module):
             nn.Conv2d(width, width, 3, padding=1),
             nn.GELU(),
         )
-        self.head = nn.Conv2d(width, sum(self.sizes), 1)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sum(self.sizes)))
         generator = torch.Generator().manual_seed(1)
-        for layer in (*self.layers, self.head):
-            if isinstance(layer, nn.Conv2d):
+        for layer in (*self.layers, *self.head):
+            if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
@@ -85,9 +91,10 @@ class Recogniser(nn.Module):
         for (h, w), frames in _runs(grids):
             end = begin + frames * h * w
             pictures = tokens[begin:end].reshape(frames, h, w, -1).permute(0, 3, 1, 2)
-            rows.append(self.head(self.layers(pictures)).permute(0, 2, 3, 1).flatten(0, 2))
+            rows.append(self.layers(pictures).permute(0, 2, 3, 1).flatten(0, 2))
             begin = end
-        return torch.split(torch.cat(rows).float(), self.sizes, dim=-1)
+        logits: Tensor = self.head(torch.cat(rows)).float()
+        return torch.split(logits, self.sizes, dim=-1)
 
 
 def _runs(grids: Sequence[tuple[int, int, int]]) -> list[tuple[tuple[int, int], int]]:
@@ -101,31 +108,71 @@ def _runs(grids: Sequence[tuple[int, int, int]]) -> list[tuple[tuple[int, int], 
     return runs
 
 
-def recognition_loss(
-    recogniser: Recogniser, clean: Tensor, predicted: Tensor, grids: Sequence[tuple[int, int, int]], kinds: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor, dict[str, float]]:
-    """Return how well predictions are recognised, for the transformer, and how well the truth is, for the net.
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What the net learns from in one step, all clips in a row."""
+
+    clean: Tensor
+    """Tokens ``[L, channels]``, without a gradient."""
+    grids: Sequence[tuple[int, int, int]]
+    """Frames, height and width of each clip in tokens."""
+    kinds: Tensor
+    """``[L, >= len(KINDS)]`` int64, as of ``latent_kinds``; -1 where nothing is known, which is not counted."""
+    weights: Tensor
+    """How much each token counts ``[L]``, 0 or more."""
+
+    def blurred(self, blur: float, generator: torch.Generator) -> Lesson:
+        """Return it with noise up to the flow time ``blur``, drawn for each clip."""
+        device = self.clean.device
+        counts = torch.tensor([f * h * w for f, h, w in self.grids], device=device)
+        times = blur * torch.rand(len(counts), generator=generator, device=device).repeat_interleave(counts)[:, None]
+        noise = torch.randn(self.clean.shape, generator=generator, device=device)
+        return replace(self, clean=interpolate(self.clean, noise, times))
+
+
+def reading_loss(recogniser: Recogniser, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
+    """Return the mean cross-entropy of what the net reads, for the net, and the shares named ``read_shape`` and so on."""
+    return _cross_entropy(recogniser(lesson.clean, lesson.grids), lesson, "read")
+
+
+def learn_ahead(recogniser: Recogniser, lessons: Iterable[Lesson], steps: int) -> dict[str, float]:
+    """Teach the net alone, its rates falling to 0 over the second half, and return the shares of the last lesson.
 
     Args:
-        recogniser: Who reads; the first loss sends it no gradient.
-        clean: Tokens it learns from ``[L, channels]``, without a gradient.
+        recogniser: Changed in place.
+        lessons: At least as many as steps.
+        steps: How many.
+    """
+    optimizer = MuonAdamW(recogniser, OptimConfig(muon_lr=0.02, adamw_lr=2e-3, adamw_names=("head",)))
+    figures = dict[str, float]()
+    for step, lesson in zip(range(steps), lessons, strict=False):
+        optimizer.zero_grad()
+        loss, figures = reading_loss(recogniser, lesson)
+        torch.autograd.backward(loss)
+        optimizer.step(min(1.0, 2 * (1 - step / steps)))
+    return figures
+
+
+def recognition_loss(recogniser: Recogniser, predicted: Tensor, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
+    """Return the mean cross-entropy of what the net, held still, reads in predictions, for the transformer.
+
+    Args:
+        recogniser: Who reads; the loss sends it no gradient.
         predicted: Tokens that the transformer predicts ``[L, channels]``.
-        grids: Of the clips.
-        kinds: ``[L, >= len(KINDS)]`` int64, as of ``latent_kinds``; -1 where nothing is known, which is not counted.
-        weights: How much each token counts ``[L]``, 0 or more.
+        lesson: What is there.
 
     Returns:
-        The mean cross-entropy of the attributes in ``predicted`` and in ``clean``, 0 if nothing counts, and shares from 0 to 1 named
-        ``recognised_shape``, ``read_shape`` and so on, of the counting tokens that show an object; none if there is no such token.
+        A scalar, 0 if nothing counts, and shares from 0 to 1 named ``recognised_shape`` and so on, of the counting tokens that show an
+        object; none if there is no such token.
     """
     held = {name: parameter.detach() for name, parameter in recogniser.named_parameters()}
-    answers = {"recognised": torch.func.functional_call(recogniser, held, (predicted, grids)), "read": recogniser(clean, grids)}
-    losses, figures = [], dict[str, float]()
-    for verb, answer in answers.items():
-        total = predicted.new_zeros((), dtype=torch.float32)
-        for name, logits in zip(RECOGNISED, answer, strict=True):
-            loss, right = told(logits, kinds[:, list(KINDS).index(name)], weights)
-            total = total + loss / len(RECOGNISED)
-            figures |= {} if right is None else {f"{verb}_{name}": right}
-        losses.append(total)
-    return losses[0], losses[1], figures
+    return _cross_entropy(torch.func.functional_call(recogniser, held, (predicted, lesson.grids)), lesson, "recognised")
+
+
+def _cross_entropy(answers: Sequence[Tensor], lesson: Lesson, verb: str) -> tuple[Tensor, dict[str, float]]:
+    total, figures = torch.zeros((), device=lesson.weights.device), dict[str, float]()
+    for name, logits in zip(RECOGNISED, answers, strict=True):
+        loss, right = told(logits, lesson.kinds[:, list(KINDS).index(name)], lesson.weights)
+        total = total + loss / len(RECOGNISED)
+        figures |= {} if right is None else {f"{verb}_{name}": right}
+    return total, figures

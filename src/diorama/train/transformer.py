@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ from diorama.train.loop import LoopConfig, Result, run
 from diorama.train.lora import LoraConfig, LoraTask
 from diorama.train.naming import NAMED, NamingConfig
 from diorama.train.optim import OptimConfig
-from diorama.train.recognition import RecognitionConfig
+from diorama.train.recognition import Lesson, RecognitionConfig, learn_ahead
+from diorama.train.state import checkpoints
 from diorama.transformer import Transformer, TransformerConfig
 
 __all__ = [
@@ -340,6 +342,29 @@ class TransformerTask:
             kinds=None if self.heads is None else torch.cat([patchify(shown, patch)[:, : len(NAMED)] for shown in kinds]),
         )
 
+    def read_ahead(self, device: torch.device) -> None:
+        """Let the net that recognises learn from the first batches, if there is one; every run with this config starts with the same net."""
+        config, patch = self.config.recognition, self.transformer.config.patch_size
+        if self.heads is None or self.heads.recogniser is None:
+            return
+
+        def lesson(index: int) -> Lesson:
+            batch = self.batch(index)
+            assert batch.kinds is not None
+            weights = [torch.ones_like(x[:1]) if w is None else w[None] for x, w in zip(batch.latents, batch.weights, strict=True)]
+            whole = Lesson(
+                clean=torch.cat([patchify(latent, patch) for latent in batch.latents]).to(device),
+                grids=[grid_of((x.shape[1], x.shape[2], x.shape[3]), patch) for x in batch.latents],
+                kinds=batch.kinds.to(device),
+                weights=torch.cat([patchify(weight, patch).mean(-1) for weight in weights]).to(device),
+            )
+            return whole.blurred(config.blur, runtime.generator(index, device))
+
+        with runtime.autocast(device):
+            read = learn_ahead(self.heads.recogniser.to(device), map(lesson, range(config.ahead)), config.ahead)
+        if read:
+            print("read ahead: " + ", ".join(f"{name.removeprefix('read_')} {100 * share:.0f} %" for name, share in read.items()), file=sys.stderr)
+
     def _heard(self, draw: Draw, caption: int, generator: torch.Generator) -> Text:
         """Return a caption with some of its tokens left out and the others blurred, as the config says."""
         text, data = self.cache.text(draw.index, int(draw.mirrored), caption), self.config.data
@@ -482,6 +507,8 @@ def train_transformer(
         )
     whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
     if config.lora is None:
+        if whole.heads is not None and not checkpoints(folder):
+            whole.read_ahead(device)
         optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head", "recogniser.head"))
         return run(whole, config.train, folder, device, optim=optim, settings=settings)
     # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
