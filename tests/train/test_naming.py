@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from tests.train.conftest import MODEL
-from tests.train.test_transformer import CPU, config
+from tests.train.test_transformer import CPU, config, losses
 
 from diorama.data.coverage import KINDS
 from diorama.errors import ConfigError
+from diorama.pipeline import Pipeline
 from diorama.runtime import generator
 from diorama.train.cache import load_encoders, open_cache
-from diorama.train.heads import WithHeads
+from diorama.train.checkpoints import opener
 from diorama.train.lora import LoraConfig
-from diorama.train.naming import NAMED, NamingConfig, NamingHead, naming_loss
-from diorama.train.transformer import TransformerTask, TransformerTrainConfig, pack_loss
+from diorama.train.naming import NAMED, NamingConfig, NamingHead, WithNaming, naming_loss
+from diorama.train.state import checkpoints
+from diorama.train.transformer import TransformerTask, TransformerTrainConfig, pack_loss, train_transformer
 from diorama.transformer import Transformer
 from diorama.worlds.scene import CAMERA_MOVES
 
@@ -52,7 +54,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_what_is_known() -> None:
 def test_the_lesson_reaches_the_blocks_below_the_head_and_no_others(home: Path) -> None:
     job = named_task(home)
     module, batch = job.module(), job.batch(0)
-    assert isinstance(module, WithHeads)
+    assert isinstance(module, WithNaming)
     assert batch.kinds is not None
     assert batch.kinds.shape == (sum(latent[0].numel() for latent in batch.latents), len(NAMED))
     assert {0, 1} == set(batch.kinds[:, 0].tolist())
@@ -93,6 +95,21 @@ def test_clips_that_say_nothing_pass_the_lesson_by(home: Path, monkeypatch: pyte
     loss, figures = job.loss(batch, generator(0))
     assert loss.item() == pytest.approx(pack_loss(job.transformer, batch, generator(0))[0].item())
     assert figures["loss_naming"] == 0.0
+
+
+def test_it_resumes_bit_equal_and_exports_the_transformer_alone(home: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    result = train_transformer(named_config(home, steps=4), whole, CPU)
+    for steps in (2, 4):
+        train_transformer(named_config(home, steps=steps), parts, CPU)
+    assert losses(whole) == losses(parts)
+    weights = Transformer.load(result.folder / "transformer").state_dict()
+    assert set(weights) == set(Transformer(MODEL).state_dict())
+    clip = Pipeline.load(result.folder, "cpu").generate("red ball", size=(48, 32), num_frames=5, steps=2)
+    assert clip.frames.shape == (5, 32, 48, 3)
+    opened = opener(whole, CPU)(checkpoints(whole)[-1]).transformer.state_dict()
+    for name, value in weights.items():
+        torch.testing.assert_close(opened[name].half(), value.half())
 
 
 def test_what_cannot_be_is_refused(home: Path) -> None:

@@ -19,8 +19,8 @@ from diorama.interop.lora import merge_lora
 from diorama.pipeline import Models
 from diorama.runtime import is_held
 from diorama.train.cache import load_encoders
-from diorama.train.heads import WithHeads
 from diorama.train.lora import Adapter
+from diorama.train.naming import WithNaming
 from diorama.train.state import checkpoints
 from diorama.train.transformer import TransformerTrainConfig, first_transformer, models_with, with_base
 
@@ -74,8 +74,8 @@ def opener(run: Path, device: torch.device) -> Callable[[Path], Models]:
     def read(checkpoint: Path) -> Models:
         transformer = first_transformer(config)
         trained: nn.Module = transformer if config.lora is None else Adapter(transformer, config.lora)
-        if config.naming.weight or config.recognition.weight:
-            trained = WithHeads(transformer, config.naming, config.recognition)
+        if config.naming.weight:
+            trained = WithNaming(transformer, config.naming.block)
         fill(trained, open_weights(checkpoint).renamed(lambda name: name.removeprefix("ema.") if name.startswith("ema.") else None))
         if isinstance(trained, Adapter):
             merge_lora(transformer, trained.lora())

@@ -19,9 +19,10 @@ from torch.nn import functional
 
 from diorama.data.coverage import KINDS
 from diorama.errors import ConfigError
+from diorama.transformer import Transformer
 from diorama.worlds.scene import CAMERA_MOVES
 
-__all__ = ["NAMED", "NamingConfig", "NamingHead", "naming_loss", "told"]
+__all__ = ["NAMED", "NamingConfig", "NamingHead", "WithNaming", "naming_loss"]
 
 NAMED: dict[str, tuple[str, ...]] = {**KINDS, "camera": CAMERA_MOVES}
 """What is named, with its values: attributes of bodies, then the camera's move."""
@@ -70,6 +71,25 @@ class NamingHead(nn.Module):
         return torch.split(logits, self.sizes, dim=-1)
 
 
+class WithNaming(nn.Module):
+    """A transformer and the head that is trained with it.
+
+    Args:
+        transformer: What shall learn.
+        block: How many of its blocks are run before the head looks.
+
+    Raises:
+        ConfigError: the transformer has fewer blocks.
+    """
+
+    def __init__(self, transformer: Transformer, block: int) -> None:
+        super().__init__()
+        if block > transformer.config.num_layers:
+            raise ConfigError(f"naming.block is {block} and the transformer has {transformer.config.num_layers} blocks; name a block that it has")
+        self.transformer = transformer
+        self.naming_head = NamingHead(transformer.config.hidden_size)
+
+
 def naming_loss(head: NamingHead, features: Tensor, kinds: Tensor, weights: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Return the cross-entropy of the names, that of the bodies' attributes in the mean plus that of the camera, and how many were named right.
 
@@ -85,24 +105,10 @@ def naming_loss(head: NamingHead, features: Tensor, kinds: Tensor, weights: Tens
     """
     total, figures = features.new_zeros((), dtype=torch.float32), dict[str, float]()
     for name, logits, truth in zip(NAMED, head(features), kinds.unbind(1), strict=True):
-        loss, right = told(logits, truth, weights)
+        counted = weights * (truth >= 0)
+        loss = (functional.cross_entropy(logits, truth, ignore_index=-1, reduction="none") * counted).sum() / counted.sum().clamp(min=1)
         total = total + (loss / len(KINDS) if name in KINDS else loss)
-        figures |= {} if right is None else {f"named_{name}": right}
+        shown = (truth > 0) & (counted > 0)
+        if bool(shown.any()):
+            figures[f"named_{name}"] = float((logits[shown].argmax(-1) == truth[shown]).float().mean())
     return total, figures
-
-
-def told(logits: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, float | None]:
-    """Return the mean cross-entropy of what is known, and the share told right of what is no background.
-
-    Args:
-        logits: ``[L, classes]``, class 0 standing for the background.
-        truth: ``[L]`` int64, -1 where nothing is known, which is not counted.
-        weights: How much each token counts ``[L]``, 0 or more.
-
-    Returns:
-        A scalar, 0 if nothing counts, and a share from 0 to 1, None if only background counts.
-    """
-    counted = weights * (truth >= 0)
-    loss = (functional.cross_entropy(logits, truth, ignore_index=-1, reduction="none") * counted).sum() / counted.sum().clamp(min=1)
-    shown = (truth > 0) & (counted > 0)
-    return loss, float((logits[shown].argmax(-1) == truth[shown]).float().mean()) if bool(shown.any()) else None

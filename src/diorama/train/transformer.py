@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,14 +32,11 @@ from diorama.pipeline import Models, Pipeline, SchedulerConfig, write_index
 from diorama.pipeline.load import model_folder, save_models
 from diorama.text.encoder import CompactTextEncoder
 from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
-from diorama.train.heads import Seen, WithHeads
 from diorama.train.log import Work
 from diorama.train.loop import LoopConfig, Result, run
 from diorama.train.lora import LoraConfig, LoraTask
-from diorama.train.naming import NAMED, NamingConfig
+from diorama.train.naming import NAMED, NamingConfig, NamingHead, WithNaming, naming_loss
 from diorama.train.optim import OptimConfig
-from diorama.train.recognition import Lesson, RecognitionConfig, learn_ahead
-from diorama.train.state import checkpoints
 from diorama.transformer import Transformer, TransformerConfig
 
 __all__ = [
@@ -150,8 +146,6 @@ class TransformerTrainConfig:
     """Folder of a transformer to start from; random weights if None, or the packaged model's beside ``lora``."""
     naming: NamingConfig = field(default_factory=NamingConfig)
     """A second lesson beside the velocity; not for a LoRA."""
-    recognition: RecognitionConfig = field(default_factory=RecognitionConfig)
-    """A third; not for a LoRA."""
     lora: LoraConfig | None = None
     """Train this LoRA and leave the transformer as it is; the whole transformer if None."""
     base: str | None = None
@@ -163,9 +157,8 @@ class TransformerTrainConfig:
     """Folder that holds ``text_encoder/`` and ``tokenizer/``, ours or a UMT5; the packaged model if None."""
 
     def __post_init__(self) -> None:
-        for name, weight in {"naming": self.naming.weight, "recognition": self.recognition.weight}.items():
-            if weight and self.lora is not None:
-                raise ConfigError(f"{name}.weight trains the whole transformer and lora freezes it; leave one of them out")
+        if self.naming.weight and self.lora is not None:
+            raise ConfigError("naming.weight trains the whole transformer and lora freezes it; leave one of them out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,14 +187,16 @@ class PackBatch:
     """What each token shows, ``[L, len(NAMED)]`` int64 as of ``naming_loss``, -1 where nothing is known; None if nobody asks."""
 
 
-def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator, heads: WithHeads | None = None) -> tuple[Tensor, dict[str, float]]:
+def pack_loss(
+    model: Transformer, batch: PackBatch, generator: torch.Generator, naming: tuple[NamingConfig, NamingHead] | None = None
+) -> tuple[Tensor, dict[str, float]]:
     """Return the velocity loss of a batch, each noised frame counted once, and figures per pattern and flow time.
 
     Args:
         model: On the generator's device.
         batch: Clips with their noise patterns.
         generator: Source of the noise.
-        heads: What learns beside the model, for a batch that has kinds; their weighted losses are added.
+        naming: The second lesson and its head, for a batch that has kinds; its weighted loss is added.
     """
     device, patch = generator.device, model.config.patch_size
     noisy, targets, weights = [], [], []
@@ -216,26 +211,16 @@ def pack_loss(model: Transformer, batch: PackBatch, generator: torch.Generator, 
     text = model.encode_text(batch.states.to(device), batch.mask.to(device), batch.pooled.to(device), padded_to=batch.padded_to)
     counts = torch.cat([torch.full((f,), h * w) for f, h, w in clips.grids])
     features: dict[int, Tensor] = {}
-    velocity = model(clips, text, watch=None if heads is None else features.__setitem__)
-    target, weight_of_tokens = torch.cat(targets), torch.cat(weights)
-    losses = frame_losses(velocity, target, counts, weight_of_tokens)
+    velocity = model(clips, text, watch=None if naming is None else features.__setitem__)
+    losses = frame_losses(velocity, torch.cat(targets), counts, torch.cat(weights))
     mask = torch.cat([draw.mask for draw in batch.draws]).to(device)
     loss = (losses * mask).sum() / mask.sum()
     figures = _figures(losses.detach().cpu(), batch.draws)
-    if heads is not None and batch.kinds is not None:
-        counts = counts.to(device)
-        seen = Seen(
-            features=features,
-            noisy=torch.cat([patchify(latent, patch) for latent in noisy]),
-            target=target,
-            velocity=velocity,
-            times=torch.cat([draw.times for draw in batch.draws]).to(device).repeat_interleave(counts)[:, None],
-            grids=clips.grids,
-            kinds=batch.kinds.to(device),
-            weights=weight_of_tokens * mask.repeat_interleave(counts),
-        )
-        lessons, more = heads.losses(seen, generator)
-        loss, figures = loss + lessons, figures | more
+    if naming is not None and batch.kinds is not None:
+        config, head = naming
+        counted = torch.cat(weights) * mask.repeat_interleave(counts.to(device))
+        names, named = naming_loss(head, features[config.block], batch.kinds.to(device), counted)
+        loss, figures = loss + config.weight * names, figures | {"loss_naming": float(names.detach())} | named
     return loss, figures
 
 
@@ -272,8 +257,7 @@ class TransformerTask:
 
     def __init__(self, config: TransformerTrainConfig, cache: LatentCache, transformer: Transformer, encoders: FrozenEncoders) -> None:
         self.config, self.cache, self.transformer, self.encoders = config, cache, transformer, encoders
-        taught = config.naming.weight or config.recognition.weight
-        self.heads = WithHeads(transformer, config.naming, config.recognition) if taught else None
+        self.naming = WithNaming(transformer, config.naming.block) if config.naming.weight else None
         patch = transformer.config.patch_size
         self.grids = [grid_of(grid, patch) for grid in cache.grids()]
         pack = config.data.pack
@@ -284,8 +268,8 @@ class TransformerTask:
         self.empty = Text(states=empty.states[0][empty.mask[0]].cpu(), pooled=empty.pooled[0].cpu())
 
     def module(self) -> nn.Module:
-        """Return the transformer, with the heads that learn beside it if there are any."""
-        return self.transformer if self.heads is None else self.heads
+        """Return the transformer, with the head that names beside it if there is one."""
+        return self.transformer if self.naming is None else self.naming
 
     def describe(self) -> str:
         """Return counts of the training set.
@@ -323,7 +307,7 @@ class TransformerTask:
             dropped = float(torch.rand((), generator=generator)) < data.text_drop
             text = self.empty if dropped else self._heard(draw, caption, generator)
             fps = self.cache.fps(draw.index)
-            shown = None if self.heads is None else self._shown(draw)[:, kept]
+            shown = None if self.naming is None else self._shown(draw)[:, kept]
             clips.append((latent, FrameTimes(pattern.times[left], pattern.mask[left], pattern.kind), text, fps, first == 0, weight, shown))
         # Clips of equal length must be neighbours to be attended in one call.
         clips.sort(key=lambda clip: (math.prod(clip[0].shape[1:]), clip[0].shape))
@@ -339,31 +323,8 @@ class TransformerTask:
             weights=weights,
             padded_to=self.padded_to,
             # Of a token's cells the first one is named.
-            kinds=None if self.heads is None else torch.cat([patchify(shown, patch)[:, : len(NAMED)] for shown in kinds]),
+            kinds=None if self.naming is None else torch.cat([patchify(shown, patch)[:, : len(NAMED)] for shown in kinds]),
         )
-
-    def read_ahead(self, device: torch.device) -> None:
-        """Let the net that recognises learn from the first batches, if there is one; every run with this config starts with the same net."""
-        config, patch = self.config.recognition, self.transformer.config.patch_size
-        if self.heads is None or self.heads.recogniser is None:
-            return
-
-        def lesson(index: int) -> Lesson:
-            batch = self.batch(index)
-            assert batch.kinds is not None
-            weights = [torch.ones_like(x[:1]) if w is None else w[None] for x, w in zip(batch.latents, batch.weights, strict=True)]
-            whole = Lesson(
-                clean=torch.cat([patchify(latent, patch) for latent in batch.latents]).to(device),
-                grids=[grid_of((x.shape[1], x.shape[2], x.shape[3]), patch) for x in batch.latents],
-                kinds=batch.kinds.to(device),
-                weights=torch.cat([patchify(weight, patch).mean(-1) for weight in weights]).to(device),
-            )
-            return whole.blurred(config.blur, runtime.generator(index, device))
-
-        with runtime.autocast(device):
-            read = learn_ahead(self.heads.recogniser.to(device), map(lesson, range(config.ahead)), config.ahead)
-        if read:
-            print("read ahead: " + ", ".join(f"{name.removeprefix('read_')} {100 * share:.0f} %" for name, share in read.items()), file=sys.stderr)
 
     def _heard(self, draw: Draw, caption: int, generator: torch.Generator) -> Text:
         """Return a caption with some of its tokens left out and the others blurred, as the config says."""
@@ -395,7 +356,8 @@ class TransformerTask:
 
     def loss(self, batch: PackBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the velocity loss and figures per noise pattern and per quarter of flow time."""
-        return pack_loss(self.transformer, batch, generator, self.heads)
+        naming = None if self.naming is None else (self.config.naming, self.naming.naming_head)
+        return pack_loss(self.transformer, batch, generator, naming)
 
     def sample(self, module: nn.Module, folder: Path, step: int) -> None:
         """Write one contact sheet for every prompt of the config."""
@@ -426,7 +388,7 @@ class TransformerTask:
 
 def _transformer(module: nn.Module) -> Transformer:
     """Return the transformer of a module of ``TransformerTask``."""
-    inner = module.transformer if isinstance(module, WithHeads) else module
+    inner = module.transformer if isinstance(module, WithNaming) else module
     assert isinstance(inner, Transformer)
     return inner
 
@@ -507,9 +469,7 @@ def train_transformer(
         )
     whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
     if config.lora is None:
-        if whole.heads is not None and not checkpoints(folder):
-            whole.read_ahead(device)
-        optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head", "recogniser.head"))
+        optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head"))
         return run(whole, config.train, folder, device, optim=optim, settings=settings)
     # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
     optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "lora"))
