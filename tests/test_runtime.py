@@ -66,7 +66,7 @@ def test_parts_run_at_once_and_answers_keep_their_order(two_threads: None) -> No
         return part, threading.current_thread().name, runtime.has_cores_to_share(CPU)
 
     assert runtime.has_cores_to_share(CPU)
-    answers = runtime.side_by_side(call, range(4), CPU)
+    answers = runtime.at_once(call, range(4), CPU)
     assert [part for part, _, _ in answers] == [0, 1, 2, 3]
     assert len({name for _, name, _ in answers}) == 2
     assert not any(shares for _, _, shares in answers)
@@ -75,19 +75,19 @@ def test_parts_run_at_once_and_answers_keep_their_order(two_threads: None) -> No
 
 def test_what_fails_side_by_side_is_told_and_nested_parts_run_one_after_another(two_threads: None) -> None:
     def nested(part: int) -> list[int]:
-        return runtime.side_by_side(lambda other: 10 * part + other, range(3), CPU)
+        return runtime.at_once(lambda other: 10 * part + other, range(3), CPU)
 
-    assert runtime.side_by_side(nested, [1, 2, 3], CPU) == [[10, 11, 12], [20, 21, 22], [30, 31, 32]]
+    assert runtime.at_once(nested, [1, 2, 3], CPU) == [[10, 11, 12], [20, 21, 22], [30, 31, 32]]
     with pytest.raises(ZeroDivisionError):
-        runtime.side_by_side(lambda part: 1 / part, [1, 0], CPU)
+        runtime.at_once(lambda part: 1 / part, [1, 0], CPU)
 
 
 def test_one_thread_or_part_runs_here() -> None:
     def name(_: int) -> str:
         return threading.current_thread().name
 
-    assert runtime.side_by_side(name, [1, 2], CPU) == [threading.current_thread().name] * 2
-    assert runtime.side_by_side(name, [1], CPU) == [threading.current_thread().name]
+    assert runtime.at_once(name, [1, 2], CPU) == [threading.current_thread().name] * 2
+    assert runtime.at_once(name, [1], CPU) == [threading.current_thread().name]
 
 
 def test_a_folder_is_held_by_one_run(tmp_path: Path) -> None:

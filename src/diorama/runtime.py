@@ -23,6 +23,7 @@ import torch
 from diorama.errors import DataError, InputError, TooLargeError, cannot_write
 
 __all__ = [
+    "at_once",
     "autocast",
     "available_memory",
     "check_memory",
@@ -37,7 +38,6 @@ __all__ = [
     "one_thread_each",
     "peak_memory",
     "prepare_cpu",
-    "side_by_side",
     "synchronize",
 ]
 
@@ -174,11 +174,11 @@ def matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16, *, si
 
 
 def has_cores_to_share(device: torch.device) -> bool:
-    """Return whether ``side_by_side`` does two things at once, which it does not inside of itself."""
-    return device.type == "cpu" and torch.get_num_threads() > 1 and not getattr(_thread, "is_side", False)
+    """Return whether ``at_once`` does two things at once, which it does not inside of itself."""
+    return device.type == "cpu" and torch.get_num_threads() > 1 and not getattr(_thread, "is_one_of_several", False)
 
 
-def side_by_side(call: Callable[[A], B], parts: Sequence[A], device: torch.device) -> list[B]:
+def at_once(call: Callable[[A], B], parts: Sequence[A], device: torch.device) -> list[B]:
     """Return ``call(part)`` of each part, in order; on a CPU the parts run at once, each with its share of torch's threads.
 
     Threads that work on one small product wait for each other at its end, and the longer the more else runs; threads that have each a
@@ -202,10 +202,10 @@ def _crew(workers: int, threads: int, process: int) -> ThreadPoolExecutor:
     before, all_here = torch.get_num_threads(), threading.Barrier(workers)
 
     def begin() -> None:
-        _thread.is_side = True
+        _thread.is_one_of_several = True
         torch.set_num_threads(threads)
 
-    crew = ThreadPoolExecutor(workers, thread_name_prefix="side", initializer=begin)
+    crew = ThreadPoolExecutor(workers, thread_name_prefix="at-once", initializer=begin)
     list(crew.map(lambda _: all_here.wait(), range(workers)))
     # What the crew was given is also what torch would give to every thread begun later.
     torch.set_num_threads(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from diorama.errors import InputError
 from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, told_apart
-from diorama.pipeline.generate import denoise, prepare
+from diorama.pipeline.generate import _num_decoded_at_once, decode, denoise, prepare
 from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Request
@@ -110,6 +111,35 @@ def test_a_clip_is_the_best_take_made_with_all_steps(choosy: Models, monkeypatch
     # The takes begin with the two best stills in turn; the second take is the second candidate's noise behind the second best still.
     take = with_first_frame(list(candidates(prepare(choosy, request, GUIDE), request.seed, 2))[1], stills[0])
     torch.testing.assert_close(clip, denoise(choosy, request, take)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_small_sketches_are_decoded_side_by_side_in_their_order(choosy: Models, two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = dataclasses.replace(REQUEST, takes=3)
+    module = sys.modules[denoise.__module__]
+    own, threads, shown = decode, set[str](), list[list[np.ndarray]]()
+
+    def decoded(models: Models, latent: torch.Tensor, fps: float) -> np.ndarray:
+        if latent.shape[1] > 1:
+            threads.add(threading.current_thread().name)
+        return own(models, latent, fps)
+
+    def ranked(_: Models, clips: Sequence[np.ndarray], __: Sequence[Cue]) -> list[int]:
+        shown.append(list(clips))
+        return list(range(len(clips)))
+
+    monkeypatch.setattr(module, "decode", decoded)
+    monkeypatch.setattr(module, "best_first", ranked)
+    made(choosy, request)
+    assert len(threads) == 2
+    threads.clear()
+    torch.set_num_threads(1)
+    made(choosy, request)
+    assert threads == {threading.current_thread().name}
+    for together, alone in zip(shown[1], shown[3], strict=True):
+        assert np.abs(together.astype(int) - alone).mean() < 2  # other threads, other rounding
+    torch.set_num_threads(2)
+    asked = [(request, 100), (dataclasses.replace(request, takes=1), 100), (request, 20_000)]
+    assert [_num_decoded_at_once(choosy, one, cells) for one, cells in asked] == [2, 1, 1]
 
 
 def test_of_a_long_clip_the_first_window_is_sketched(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:

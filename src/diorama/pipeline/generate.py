@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -214,8 +215,10 @@ def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int
     # The decoder's finest level holds about 8 tensors of the cells of one latent frame.
     decoding = 4 * 8 * finest.decoder_widths[0] * pixels * finest.stride.time // math.prod(finest.patch)
     # What is sketched is a window long, and held until all are made.
-    num_sketched = min(request.num_frames, finest.stride.time * _frames_seen(models, request, frames))
+    num_begun = _frames_seen(models, request, frames)
+    num_sketched = min(request.num_frames, finest.stride.time * num_begun)
     sketches = num_takes(models, request) * num_sketched
+    decoding *= _num_decoded_at_once(models, request, num_begun * height * width)
     return max(denoising, decoding) + 3 * pixels * max(2 * request.num_frames, request.num_frames + sketches)
 
 
@@ -263,10 +266,18 @@ def _begun(models: Models, request: Request, state: LatentState, progress: Progr
     for index, (take, still) in enumerate(zip(takes, firsts, strict=True)):
         report = _part_of(progress, "takes", index, number)
         latents.append(denoise(models, sketch, with_first_frame(take, still), report)[0])
-    clips = runtime.side_by_side(lambda latent: decode(models, latent, request.fps), latents, models.device)
+    shown = partial(decode, models, fps=request.fps)
+    together = _num_decoded_at_once(models, request, math.prod(latents[0].shape[1:])) > 1
+    clips = runtime.at_once(shown, latents, models.device) if together else [shown(latent) for latent in latents]
     best = best_first(models, clips, takes[0].cues)[0]
     noise = torch.cat([takes[best].noise, state.noise[:, seen:]], dim=1)
     return with_first_frame(dataclasses.replace(state, noise=noise), firsts[best])
+
+
+def _num_decoded_at_once(models: Models, request: Request, num_cells: int) -> int:
+    """Return how many sketches of so many latent cells are decoded side by side; large ones would only take more memory."""
+    is_small = num_cells <= _BATCHED_TOKENS * math.prod(models.transformer.config.patch_size)
+    return min(num_takes(models, request), torch.get_num_threads()) if is_small and runtime.has_cores_to_share(models.device) else 1
 
 
 def _draw(models: Models, request: Request, state: LatentState, progress: Progress | None) -> tuple[list[Tensor], list[str]]:
@@ -352,7 +363,7 @@ def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: T
         # Large clips keep the machine busy one by one and would only take more memory side by side.
         is_large = told.numel() > _BATCHED_TOKENS
         groups = [[cue] for cue in chosen] if is_large or (residuals is None and runtime.has_cores_to_share(models.device)) else [chosen]
-        answers = [found(group) for group in groups] if is_large else runtime.side_by_side(found, groups, models.device)
+        answers = [found(group) for group in groups] if is_large else runtime.at_once(found, groups, models.device)
         velocities = torch.stack([velocity for answer in answers for velocity in answer])
         conditional = (shares * velocities[: len(said)]).sum(0)
         return conditional, velocities[-1] if both else None
