@@ -9,7 +9,9 @@ from diorama.ops.gelu import gelu, gelu_plain
 
 def test_float32_is_the_tanh_form():
     x = torch.linspace(-30, 30, 9999)
-    torch.testing.assert_close(gelu(x), gelu_plain(x), atol=1e-6, rtol=1e-6)
+    assert torch.equal(gelu(x), gelu_plain(x))
+    with torch.no_grad():
+        torch.testing.assert_close(gelu(x), gelu_plain(x), atol=1e-6, rtol=1e-6)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     for f, leaf in ((gelu, a), (gelu_plain, b)):
         f(leaf).sum().backward()

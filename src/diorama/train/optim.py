@@ -1,7 +1,7 @@
 """Muon for hidden matrices, AdamW for the rest, behind one step and one flat state of named tensors.
 
 Muon computes what ``torch.optim.Muon`` does, in float32 where bf16 is slow: torch's multiplies in bf16 everywhere, which takes
-a CPU without instructions for it a hundred times as long. Convolution kernels are matrices to it that share memory with the kernel.
+a CPU without instructions for it forty times as long. Convolution kernels are matrices to it that share memory with the kernel.
 """
 
 from __future__ import annotations
