@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from diorama import Pipeline
+from diorama import Pipeline, runtime
 from diorama.autoencoder.config import AutoencoderConfig
 from diorama.checkpoint import load_tensors, write_file
 from diorama.errors import CheckpointError, ConfigError
@@ -50,7 +50,9 @@ def test_written_back_it_opens_in_diffusers(kind: str, checkpoint: Any, diffuser
             assert all(torch.equal(value, getattr(back, name).state_dict()[key]) for key, value in part.state_dict().items())
 
 
-def test_a_model_is_read_in_the_format_asked_for(checkpoint: Any) -> None:
+@pytest.mark.parametrize("fast", [torch.bfloat16, torch.float32])
+def test_a_model_is_read_in_the_format_asked_for(checkpoint: Any, fast: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "fast_dtype", lambda device: fast)  # a CPU that is fast at bf16, and one that is not
     folder = checkpoint("t2v")[1]
     half = open_folder(folder, CPU, torch.bfloat16)
     assert half.transformer.blocks[0].ffn.net[2].weight.dtype == torch.bfloat16

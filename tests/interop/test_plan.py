@@ -40,6 +40,15 @@ MODEL = Blueprint(name="m", transformer=WAN, autoencoder=AutoencoderConfig.wan21
 WORK = Work(width=256, height=192, num_frames=17)
 
 
+def test_a_cpu_that_is_slow_at_bf16_is_planned_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def host(fast: torch.dtype, settings: Settings) -> int:
+        monkeypatch.setattr("diorama.interop.plan.fast_dtype", lambda device: fast)
+        return footprint(MODEL, WORK, settings, device="cpu").host
+
+    assert host(torch.float32, Settings()) == host(torch.bfloat16, Settings(dtype="float32")) > host(torch.bfloat16, Settings())
+    assert host(torch.float32, Settings(dtype="bf16")) == host(torch.bfloat16, Settings(dtype="bf16"))
+
+
 def test_the_packaged_model_is_read_from_its_files() -> None:
     folder = model_folder(None)
     found = read_blueprint(folder)

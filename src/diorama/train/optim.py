@@ -7,6 +7,7 @@ a CPU without instructions for it forty times as long. Convolution kernels are m
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class MuonAdamW:
             for group in self._adamw.param_groups:
                 group["lr"] = self.config.adamw_lr * scale
             moves.append(self._adamw.step)
-        for _ in map(_call, moves) if pool is None else pool.map(_call, moves):
+        for _ in map(operator.call, moves) if pool is None else pool.map(operator.call, moves):
             pass
 
     @torch.no_grad()
@@ -126,7 +127,9 @@ class MuonAdamW:
         if parameter.grad is None:
             return
         gradient, config = parameter.grad.reshape(flat.shape), self.config
-        momentum = self._momenta.setdefault(name, torch.zeros_like(gradient))
+        if name not in self._momenta:
+            self._momenta[name] = torch.zeros_like(gradient)
+        momentum = self._momenta[name]
         momentum.lerp_(gradient, 1 - config.momentum)
         direction = orthogonalised(gradient.lerp(momentum, config.momentum), config.newton_schulz_steps)
         flat.mul_(1 - lr * config.weight_decay)
@@ -134,7 +137,7 @@ class MuonAdamW:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return momenta and counters as named tensors."""
-        state = {f"muon.{name}": momentum for name, momentum in self._momenta.items()}
+        state = {f"muon.{name}": self._momenta[name] for name in self._matrices if name in self._momenta}
         for name, parameter in self._others.items():
             if self._adamw is not None and parameter in self._adamw.state:
                 state.update({f"adamw.{key}.{name}": value for key, value in self._adamw.state[parameter].items()})
@@ -184,10 +187,6 @@ def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if turned else x
-
-
-def _call(move: Callable[[], None]) -> None:
-    move()
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:
