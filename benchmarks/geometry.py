@@ -18,11 +18,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from diorama import Pipeline, __version__
+from diorama.autoencoder import decode_evenly
 from diorama.evaluation.geometry import GeometryReport, compare, still_world, world_source
 from diorama.evaluation.report import machine, table
 from diorama.geometry.controls import CONTROLS, bent, negatives
@@ -101,7 +102,7 @@ class Bench:
 
         models = self.pipe().models
         with autocast(models.device):
-            return coded(frames, lambda video: models.autoencoder.encode(video.to(models.device)), models.autoencoder.decode)
+            return coded(frames, lambda video: models.autoencoder.encode(video.to(models.device)), partial(decode_evenly, models.autoencoder))
 
     def orbit(self, seed: int) -> Source:
         return world_source(still_world(seed), f"rendered orbit {seed}")

@@ -23,7 +23,7 @@ def test_json_round_trip(config: AutoencoderConfig) -> None:
 def test_wan_json_has_only_keys_of_diffusers() -> None:
     values = config_to_json(AutoencoderConfig.wan22())
     assert values["_class_name"] == "AutoencoderKLWan"
-    assert not {"widths", "factorized_time", "mid_block", "pointwise"} & set(values)
+    assert not {"widths", "factorized_time", "mid_block", "pointwise", "even_joins"} & set(values)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.views import SIDE, view
 
 from diorama.evaluation.judge import Judge, JudgeConfig
 from diorama.evaluation.seams import (
@@ -23,11 +23,7 @@ from diorama.evaluation.seams import (
     spread,
     step_ratios,
 )
-from diorama.media import Pixels
 from diorama.worlds.sample import sample_scene
-
-View = Callable[..., Pixels]
-SIDE = 64
 
 
 def test_a_ratio_is_against_the_other_steps_and_still_clips_have_a_floor() -> None:
@@ -38,7 +34,7 @@ def test_a_ratio_is_against_the_other_steps_and_still_clips_have_a_floor() -> No
     assert math.isnan(float(step_ratios(steps, [0], STEP_FLOOR)))
 
 
-def test_a_border_is_seen_where_it_is(view: View) -> None:
+def test_a_border_is_seen_where_it_is() -> None:
     frames = view([(0, 0), (1, 0)]) // 2
     assert border_ratio(frames, (16, 0, 48, SIDE)) == pytest.approx(1.0, abs=0.5)
     frames[:, :, 16:48] += 60
@@ -47,7 +43,7 @@ def test_a_border_is_seen_where_it_is(view: View) -> None:
     assert math.isnan(border_ratio(frames, (0, 0, SIDE, SIDE)))
 
 
-def test_a_cross_fade_is_a_mix_and_another_picture_is_not(view: View) -> None:
+def test_a_cross_fade_is_a_mix_and_another_picture_is_not() -> None:
     one, two, other = (view([(0, 0)], seed)[0] for seed in (1, 2, 3))
     fade = np.concatenate([one[None], cross_fade(one[None], two[None], 3), two[None]])
     assert np.abs(fade[2].astype(int) * 2 - one - two).max() <= 1
@@ -60,7 +56,7 @@ def test_a_cross_fade_is_a_mix_and_another_picture_is_not(view: View) -> None:
     torch.testing.assert_close(own, mix_residual(fade, one, two))
 
 
-def test_mixing_a_picture_with_itself_is_no_accident(view: View) -> None:
+def test_mixing_a_picture_with_itself_is_no_accident() -> None:
     one = view([(0, 0)], 1)[0]
     assert float(mix_residual(one[None], one, one)) == pytest.approx(0, abs=1e-9)
 
@@ -79,7 +75,7 @@ def judge() -> Judge:
         return Judge(JudgeConfig(num_frames=2, area=1024, widths=(8, 8, 16), reach=1, num_heads=2, depth=1)).eval()
 
 
-def joined(view: View, step: int, places: int = 9) -> Spliced:
+def joined(step: int, places: int = 9) -> Spliced:
     """Return a texture that moves evenly and jumps by ``step`` at its middle; the first half was given."""
     frames = view([(i + step * (i >= places // 2), 0) for i in range(places)])
     known = np.zeros(frames.shape[:3], bool)
@@ -87,11 +83,11 @@ def joined(view: View, step: int, places: int = 9) -> Spliced:
     return Spliced(frames=frames, joins=[places // 2], given=frames, known=known, seconds=2.0)
 
 
-def test_a_row_says_what_was_measured(tmp_path: Path, judge: Judge, view: View) -> None:
+def test_a_row_says_what_was_measured(tmp_path: Path, judge: Judge) -> None:
     scene = sample_scene(1, width=SIDE, height=SIDE, num_frames=2)
     smooth, broken = SeamScore(), SeamScore()
     for line, step in ((smooth, 0), (broken, 4)):
-        clip = joined(view, step)
+        clip = joined(step)
         line.add(dataclasses.replace(clip, asked=[(clip.frames, scene)]), judge, tmp_path / "clip.mp4", 12.0)
     (good,), (bad,) = smooth.rows("smooth", judged=True), broken.rows("broken", judged=True)
     assert len(good) == 1 + len(SeamScore.HEAD)
@@ -105,7 +101,7 @@ def test_a_row_says_what_was_measured(tmp_path: Path, judge: Judge, view: View) 
     assert set(good[6:11]) <= {"0", "100"}
 
 
-def test_a_wrap_has_a_row_and_a_goal_of_its_own(tmp_path: Path, judge: Judge, view: View) -> None:
+def test_a_wrap_has_a_row_and_a_goal_of_its_own(tmp_path: Path, judge: Judge) -> None:
     ring = view([(round(4 * math.sin(math.tau * i / 12)), round(4 * math.cos(math.tau * i / 12))) for i in range(12)])
     both, alone = SeamScore(), SeamScore()
     both.add(Spliced(frames=ring, joins=[0, 6]), judge, tmp_path / "clip.mp4", 12.0)
@@ -117,8 +113,8 @@ def test_a_wrap_has_a_row_and_a_goal_of_its_own(tmp_path: Path, judge: Judge, vi
     assert row[5].startswith("1.2")
 
 
-def test_kept_frames_are_those_known(view: View) -> None:
-    clip = joined(view, 0)
+def test_kept_frames_are_those_known() -> None:
+    clip = joined(0)
     spoiled = clip.frames.copy()
     spoiled[-1] = 0
     assert clip.kept(spoiled) == math.inf

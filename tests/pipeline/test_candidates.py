@@ -15,7 +15,7 @@ import torch
 
 from diorama.errors import InputError
 from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, told_apart
-from diorama.pipeline.generate import _num_decoded_at_once, decode, denoise, prepare
+from diorama.pipeline.generate import _decode_raw, _num_decoded_at_once, denoise, prepare
 from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Request
@@ -116,18 +116,18 @@ def test_a_clip_is_the_best_take_made_with_all_steps(choosy: Models, monkeypatch
 def test_small_sketches_are_decoded_side_by_side_in_their_order(choosy: Models, two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     request = dataclasses.replace(REQUEST, takes=3)
     module = sys.modules[denoise.__module__]
-    own, threads, shown = decode, set[str](), list[list[np.ndarray]]()
+    own, threads, shown = _decode_raw, set[str](), list[list[np.ndarray]]()
 
-    def decoded(models: Models, latent: torch.Tensor, fps: float) -> np.ndarray:
+    def decoded(models: Models, latent: torch.Tensor, fps: float, *others: Any, **named: Any) -> np.ndarray:
         if latent.shape[1] > 1:
             threads.add(threading.current_thread().name)
-        return own(models, latent, fps)
+        return own(models, latent, fps, *others, **named)
 
     def ranked(_: Models, clips: Sequence[np.ndarray], __: Sequence[Cue]) -> list[int]:
         shown.append(list(clips))
         return list(range(len(clips)))
 
-    monkeypatch.setattr(module, "decode", decoded)
+    monkeypatch.setattr(module, "_decode_raw", decoded)
     monkeypatch.setattr(module, "best_first", ranked)
     made(choosy, request)
     assert threading.current_thread().name not in threads

@@ -6,6 +6,7 @@ It knows tensors only: ``[B, 3, T, H, W]`` RGB in [-1, 1] and normalised latents
 from __future__ import annotations
 
 from diorama.autoencoder.config import AutoencoderConfig
+from diorama.autoencoder.joins import decode_evenly, even_joins
 from diorama.autoencoder.model import Autoencoder, Tails
 
-__all__ = ["Autoencoder", "AutoencoderConfig", "Tails"]
+__all__ = ["Autoencoder", "AutoencoderConfig", "Tails", "decode_evenly", "even_joins"]

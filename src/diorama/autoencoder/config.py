@@ -18,7 +18,7 @@ class AutoencoderConfig:
     """Graph of an ``Autoencoder``.
 
     The defaults are the default model. Names of fields that Wan's graph has too are those of diffusers' ``AutoencoderKLWan``;
-    ``widths``, ``factorized_time``, ``mid_block`` and ``pointwise`` go beyond it and are off in ``wan21()`` and ``wan22()``.
+    ``widths``, ``factorized_time``, ``mid_block``, ``pointwise`` and ``even_joins`` go beyond it and are off in ``wan21()`` and ``wan22()``.
     """
 
     base_dim: int = 96
@@ -61,6 +61,8 @@ class AutoencoderConfig:
     """Two residual blocks around a spatial attention at the coarsest level."""
     pointwise: bool = True
     """1x1 convolution as first layer and as last of the encoder, and 1x1 convolution with pixel shuffle to go up a level."""
+    even_joins: bool = True
+    """Whether what is shown of a decoded clip has the steps from one latent frame to the next evened, see ``joins``."""
 
     def __post_init__(self) -> None:
         if self.attn_scales or self.dropout:
@@ -195,6 +197,7 @@ _WAN21: dict[str, Any] = {
     "factorized_time": False,
     "mid_block": True,
     "pointwise": False,
+    "even_joins": False,
 }
 _WAN22: dict[str, Any] = {
     "base_dim": 160,
@@ -207,7 +210,7 @@ _WAN22: dict[str, Any] = {
     "scale_factor_spatial": 16,
     "temperal_downsample": (False, True, True),
 }
-_OURS = {"widths": None, "factorized_time": False, "mid_block": True, "pointwise": False}
+_OURS = {"widths": None, "factorized_time": False, "mid_block": True, "pointwise": False, "even_joins": False}
 
 
 def config_to_json(config: AutoencoderConfig) -> dict[str, Any]:

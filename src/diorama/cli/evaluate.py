@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -181,6 +182,7 @@ def _captions(arguments: Sequence[str]) -> None:
 
 def _reconstruction(arguments: Sequence[str]) -> None:
     options: Reconstruction = parse(Reconstruction, arguments, command="evaluate reconstruction")
+    from diorama.autoencoder import decode_evenly
     from diorama.evaluation.clips import held_out_clips
     from diorama.evaluation.reconstruction import evaluate_autoencoder, measure_streaming
     from diorama.pipeline import Pipeline
@@ -199,7 +201,7 @@ def _reconstruction(arguments: Sequence[str]) -> None:
     with progress_bar() as progress, autocast(device):
         report = evaluate_autoencoder(
             autoencoder.encode,
-            autoencoder.decode,
+            partial(decode_evenly, autoencoder),
             (clip.frames.numpy() for clip in held_out_clips(options.clips)),
             device=device,
             progress=lambda done: progress("clips", done, options.clips),

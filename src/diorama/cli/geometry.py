@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,6 +132,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _own_references(frames: Pixels, options: Geometry, config: MeasureConfig, progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
+    from diorama.autoencoder import decode_evenly
     from diorama.evaluation.geometry import coded, reference_rows
     from diorama.media import probe, read_clip
     from diorama.pipeline import Pipeline
@@ -144,7 +146,7 @@ def _own_references(frames: Pixels, options: Geometry, config: MeasureConfig, pr
         size = round(info.width * scale), round(info.height * scale)
         given = read_clip(options.clip, start=options.start, max_frames=CODED_FRAMES, size=size).frames
         with autocast(models.device):
-            return coded(given, lambda video: models.autoencoder.encode(video.to(models.device)), models.autoencoder.decode)
+            return coded(given, lambda video: models.autoencoder.encode(video.to(models.device)), partial(decode_evenly, models.autoencoder))
 
     return reference_rows(frames, code, options.out / "references", config, progress)
 

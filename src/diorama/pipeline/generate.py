@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diorama import runtime
+from diorama.autoencoder import even_joins
 from diorama.errors import InputError
 from diorama.flow import PairVelocity, Velocity, Window, WindowVelocity, guided, roll, sample
 from diorama.media import Clip, Pixels, from_tensor, to_tensor
@@ -153,10 +154,18 @@ def encode_held(models: Models, frame: Pixels) -> Tensor:
 
 
 def decode(models: Models, latent: Tensor, fps: float, progress: Progress | None = None, *, ring: bool = False) -> Pixels:
-    """Decode a latent ``[C, T, h, w]`` frame by frame into pixels ``[T, H, W, 3]`` uint8, in bounded memory beside them.
+    """Decode a latent ``[C, T, h, w]`` into pixels ``[T, H, W, 3]`` uint8 as they are shown, in bounded memory beside them.
 
     A ring of n latent frames gives 4 n frames, decoded as if it had been playing for ever.
     """
+    frames = _decode_raw(models, latent, fps, progress, ring=ring)
+    if models.autoencoder.config.even_joins:
+        even_joins(frames, models.autoencoder.config.stride.time, ring=ring, device=models.device)
+    return frames
+
+
+def _decode_raw(models: Models, latent: Tensor, fps: float, progress: Progress | None = None, *, ring: bool = False) -> Pixels:
+    """Decode a latent frame by frame, without even joins; arguments as ``decode``."""
     first = 0
     if ring:
         first = models.autoencoder.lookback
@@ -266,7 +275,7 @@ def _begun(models: Models, request: Request, state: LatentState, progress: Progr
     for index, (take, still) in enumerate(zip(takes, firsts, strict=True)):
         report = _part_of(progress, "takes", index, number)
         latents.append(denoise(models, sketch, with_first_frame(take, still), report)[0])
-    shown = partial(decode, models, fps=request.fps)
+    shown = partial(_decode_raw, models, fps=request.fps)
     together = _num_decoded_at_once(models, request, math.prod(latents[0].shape[1:])) > 1
     clips = runtime.at_once(shown, latents, models.device) if together else [shown(latent) for latent in latents]
     best = best_first(models, clips, takes[0].cues)[0]

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from diorama import runtime
 from diorama.autoencoder.config import AutoencoderConfig
+from diorama.autoencoder.joins import decode_evenly
 from diorama.autoencoder.losses import LossConfig, reconstruction_loss
 from diorama.autoencoder.model import Autoencoder
 from diorama.checkpoint import write_text
@@ -206,7 +208,7 @@ def _alike(clips: Sequence[Frames], count: int = 5) -> list[Frames]:
 def _pair(model: Autoencoder, clip: Frames) -> Iterator[Frames]:
     shown = np.linspace(0, len(clip) - 1, 4).round().astype(int)
     video = _to_video(torch.from_numpy(clip)[None], model.latents_mean.device)
-    decoded = model.decode(model.encode(video))[0].add(1).mul(127.5).round().byte().permute(1, 2, 3, 0)
+    decoded = decode_evenly(model, model.encode(video))[0].add(1).mul(127.5).round().byte().permute(1, 2, 3, 0)
     yield clip[shown]
     yield decoded.cpu().numpy()[shown]
 
@@ -215,7 +217,7 @@ def measure(model: Autoencoder, clips: Sequence[Frames]) -> ReconstructionReport
     """Return how well a model keeps clips, computed as at generation, under autocast."""
     device = model.latents_mean.device
     with runtime.autocast(device):
-        return evaluate_autoencoder(model.encode, model.decode, clips, device=device)
+        return evaluate_autoencoder(model.encode, partial(decode_evenly, model), clips, device=device)
 
 
 @torch.no_grad()
