@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from diorama import runtime
 from diorama.autoencoder.model import Autoencoder
 from diorama.ops.optical_flow import box_mean, brought, flow_between
 
@@ -26,8 +27,12 @@ _MOVED = 24.0
 """Levels of 255 by which the same thing may be drawn differently; beyond it is another."""
 _STAYED = 12.0
 """Levels of 255 by which a place may step too far and still be drawn differently; beyond it something moved."""
+_NEAR = 7
+"""Side in pixels of the neighbourhood whose changes are compared."""
 _LIGHT = 31
 """Side in pixels of the neighbourhood whose mean is its light: a fade changes it at every step, and is no matter of drawing."""
+_PIXELS = 1 << 16
+"""Pixels of a frame, over all joins that are evened together."""
 
 
 def decode_evenly(autoencoder: Autoencoder, latent: Tensor) -> Tensor:
@@ -57,70 +62,81 @@ def even_joins(frames: np.ndarray, time: int, *, ring: bool = False, device: tor
         ring: Whether the first frame follows the last.
         device: Where to compute.
     """
-    count = len(frames)
     if time < 4:
         return
+    count, device = len(frames), torch.device(device)
+    alike: dict[tuple[int, int], list[list[int]]] = {}
     for join in range(0 if ring else 1, count, time):
-        around = [join + k for k in range(-2, 2) if ring or 0 <= join + k < count]
-        places = [place % count for place in around]
-        group = torch.from_numpy(frames[places]).to(device).permute(0, 3, 1, 2).float()
-        if len(group) > 1:
-            levels = even_join(group, around.index(join)).round().clamp(0, 255).byte()
-            frames[places] = levels.permute(0, 2, 3, 1).cpu().numpy()
+        around = [k for k in range(-2, 2) if ring or 0 <= join + k < count]
+        alike.setdefault((len(around), around.index(0)), []).append([(join + k) % count for k in around])
+
+    def even(part: tuple[int, list[list[int]]]) -> None:
+        join, places = part
+        groups = torch.from_numpy(frames[places]).to(device).movedim(-1, 2).float()
+        frames[places] = even_join(groups, join).round().clamp(0, 255).byte().movedim(2, -1).cpu().numpy()
+
+    # No frame is beside two joins, so they can be evened in any order and at once.
+    together = max(1, _PIXELS // (frames.shape[1] * frames.shape[2]))
+    parts = [(join, places[i : i + together]) for (_, join), places in alike.items() for i in range(0, len(places), together)]
+    runtime.at_once(even, parts, device)
 
 
 def even_join(frames: Tensor, join: int) -> Tensor:
-    """Even the step between two neighbouring frames.
+    """Even the step between two neighbouring frames of each of several clips.
 
     Args:
-        frames: ``[N, 3, H, W]`` levels of 255, up to two frames on either side.
+        frames: ``[B, N, 3, H, W]`` levels of 255, up to two frames on either side of the step.
         join: The first frame behind it, at least 1.
 
     Returns:
-        ``[N, 3, H, W]``.
+        ``[B, N, 3, H, W]``.
     """
     moved = _handed_over(frames, join)
-    steps = moved.diff(dim=0)
+    steps = moved.diff(dim=1)
     beside = _beside(steps, join)
-    if not len(beside):
+    if not beside.shape[1]:
         return moved
-    excess = steps[join - 1] - beside.mean(0)
+    excess = steps[:, join - 1] - beside.mean(1)
     excess = (1 - _usual(_activity(steps), join)) * excess * torch.exp(-((excess / _STAYED) ** 2))
     for away, share in enumerate(_STEPS):
         if join - 1 - away >= 0:
-            moved[join - 1 - away] += share * excess
-        if join + away < len(moved):
-            moved[join + away] -= share * excess
+            moved[:, join - 1 - away] += share * excess
+        if join + away < moved.shape[1]:
+            moved[:, join + away] -= share * excess
     return moved
 
 
 def _handed_over(frames: Tensor, join: int) -> Tensor:
     """Bring what is drawn differently on both sides of a join nearer to each other, along the motion."""
     pairs = [(join - 1 - away, join, share) for away, share in enumerate(_SHARES) if join - 1 - away >= 0]
-    pairs += [(join + away, join - 1, share) for away, share in enumerate(_SHARES) if join + away < len(frames)]
+    pairs += [(join + away, join - 1, share) for away, share in enumerate(_SHARES) if join + away < frames.shape[1]]
     places, others, shares = (list(column) for column in zip(*pairs, strict=True))
-    change = brought(frames[others], _flow(frames[places], frames[others]), "bicubic") - frames[places]
-    light = box_mean(frames.diff(dim=0), _LIGHT).abs().mean(1, keepdim=True)
-    change -= _usual(light, join) * box_mean(change, _LIGHT)
+    own, other = frames[:, places].flatten(0, 1), frames[:, others].flatten(0, 1)
+    change = (brought(other, _flow(own, other), "bicubic") - own).view_as(frames[:, places])
+    light = _means(frames.diff(dim=1), _LIGHT).abs().mean(2, keepdim=True)
+    change -= _usual(light, join)[:, None] * _means(change, _LIGHT)
     moved = frames.clone()
-    moved[places] += frames.new_tensor(shares)[:, None, None, None] * change * torch.exp(-((change / _MOVED) ** 2))
+    moved[:, places] += frames.new_tensor(shares)[:, None, None, None] * change * torch.exp(-((change / _MOVED) ** 2))
     return moved
 
 
 def _beside(steps: Tensor, join: int) -> Tensor:
     """Return the steps next to that at a join, of which there are at most two."""
-    return steps[[step for step in (join - 2, join) if 0 <= step < len(steps)]]
+    return steps[:, [step for step in (join - 2, join) if 0 <= step < steps.shape[1]]]
 
 
 def _usual(changes: Tensor, join: int) -> Tensor:
     """Return how much of the change at a join is no more than the changes beside it, 0 to 1; all where nothing is beside it.
 
     Args:
-        changes: ``[N - 1, 1, H, W]``, at least 0.
+        changes: ``[B, N - 1, 1, H, W]``, at least 0.
         join: As in ``even_join``.
+
+    Returns:
+        ``[B, 1, H, W]``.
     """
-    beside = _beside(changes, join)
-    return (beside.mean(0) / changes[join - 1].clamp_min(1e-6)).clamp_max(1) if len(beside) else torch.ones_like(changes[join - 1])
+    here, beside = changes[:, join - 1], _beside(changes, join)
+    return (beside.mean(1) / here.clamp_min(1e-6)).clamp_max(1) if beside.shape[1] else torch.ones_like(here)
 
 
 def _flow(first: Tensor, second: Tensor) -> Tensor:
@@ -130,5 +146,10 @@ def _flow(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _activity(steps: Tensor) -> Tensor:
-    """Return how much changes around every place ``[N, 1, H, W]`` in steps ``[N, 3, H, W]``."""
-    return box_mean(steps.abs().mean(1, keepdim=True))
+    """Return how much changes around every place ``[B, N, 1, H, W]`` in steps ``[B, N, 3, H, W]``."""
+    return _means(steps.abs().mean(2, keepdim=True))
+
+
+def _means(planes: Tensor, side: int = _NEAR) -> Tensor:
+    """Return means over squares around every place of planes ``[B, N, C, H, W]``."""
+    return box_mean(planes.flatten(0, 1), side).view_as(planes)
