@@ -15,7 +15,10 @@ def test_strides() -> None:
     assert AutoencoderConfig.wan22().stride == Stride(time=4, space=16)
 
 
-@pytest.mark.parametrize("config", [AutoencoderConfig(latents_std=(2.0,) * 32), AutoencoderConfig.wan21(), AutoencoderConfig.wan22()])
+@pytest.mark.parametrize(
+    "config",
+    [AutoencoderConfig(latents_std=(2.0,) * 32), AutoencoderConfig.wan21(), AutoencoderConfig.wan22(), AutoencoderConfig.wan21(even_joins=True)],
+)
 def test_json_round_trip(config: AutoencoderConfig) -> None:
     assert config_from_json(config_to_json(config)) == config
 

@@ -74,6 +74,17 @@ def test_the_field_outside_the_wan_graph_is_named(transformer: dict[str, Any], a
     assert found is None if message is None else found is not None and found.startswith(f"{message} in the Wan graph; train with")
 
 
+def test_even_joins_are_no_part_of_the_graph(tmp_path: Path) -> None:
+    _, autoencoder = model(tmp_path / "ours")
+    autoencoder.config = replace(VAE, even_joins=True)
+    autoencoder.save(tmp_path / "ours" / "vae")
+    assert Autoencoder.load(tmp_path / "ours" / "vae").config.even_joins
+    assert export_diffusers(tmp_path / "ours", tmp_path / "theirs")[0].startswith("the steps between latent frames are evened")
+    written = json.loads((tmp_path / "theirs" / "vae" / "config.json").read_text())
+    assert "even_joins" not in written
+    assert written["_class_name"] == "AutoencoderKLWan"
+
+
 def test_patches_in_time_are_outside_too() -> None:
     size: dict[str, Any] = {"in_channels": 48, "out_channels": 48, "dim_mult": (1, 1), "temperal_downsample": (False,), "scale_factor_spatial": 4}
     config = AutoencoderConfig.wan21(base_dim=8, patch_size=(4, 2, 2), **size)

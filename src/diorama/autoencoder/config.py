@@ -210,15 +210,16 @@ _WAN22: dict[str, Any] = {
     "scale_factor_spatial": 16,
     "temperal_downsample": (False, True, True),
 }
-_OURS = {"widths": None, "factorized_time": False, "mid_block": True, "pointwise": False, "even_joins": False}
+_OURS = {"widths": None, "factorized_time": False, "mid_block": True, "pointwise": False}
 
 
 def config_to_json(config: AutoencoderConfig) -> dict[str, Any]:
-    """Return what goes into ``config.json``: diffusers' own keys and class name if the graph is Wan's, all fields otherwise."""
+    """Return what goes into ``config.json``: diffusers' keys (and ``even_joins`` where it is on) if the graph is Wan's, all fields otherwise."""
     values = to_dict(config)
     if any(getattr(config, name) != off for name, off in _OURS.items()) or not isinstance(config.patch_size, int | None):
         return {"_class_name": "Autoencoder", **values}
-    return {"_class_name": "AutoencoderKLWan", **{key: value for key, value in values.items() if key not in _OURS}}
+    left_out = set(_OURS) if config.even_joins else {*_OURS, "even_joins"}
+    return {"_class_name": "AutoencoderKLWan", **{key: value for key, value in values.items() if key not in left_out}}
 
 
 def config_from_json(values: dict[str, Any]) -> AutoencoderConfig:

@@ -60,7 +60,8 @@ def export_diffusers(source: Path, folder: Path) -> list[str]:
     vae = Autoencoder.load(source / "vae", None)
     # diffusers multiplies by the statistics and does not ask whether there are any.
     zeros, ones = (0.0,) * autoencoder.z_dim, (1.0,) * autoencoder.z_dim
-    vae.config = replace(autoencoder, latents_mean=autoencoder.latents_mean or zeros, latents_std=autoencoder.latents_std or ones)
+    mean, std = autoencoder.latents_mean or zeros, autoencoder.latents_std or ones
+    vae.config = replace(autoencoder, latents_mean=mean, latents_std=std, even_joins=False)
     vae.save(folder / "vae")
     path = source / "scheduler" / "scheduler_config.json"
     scheduler = read_scheduler(path) if path.is_file() else SchedulerConfig()
@@ -68,6 +69,8 @@ def export_diffusers(source: Path, folder: Path) -> list[str]:
     written = {"_class_name": kind, "num_train_timesteps": 1000, "shift": scheduler.shift, "use_dynamic_shifting": False}
     write_text(folder / "scheduler" / "scheduler_config.json", json.dumps(written, indent=2) + "\n")
     notes = []
+    if autoencoder.even_joins:
+        notes.append("the steps between latent frames are evened when a clip is shown here, not in diffusers")
     if scheduler.shift_tokens is not None:
         notes.append(f"the time shift grows with the clip here; in diffusers it is fixed, {scheduler.shift:g} as at {scheduler.shift_tokens} tokens")
     text, tokenizer = _text(source, folder)
