@@ -47,3 +47,9 @@ def test_start_up_imports_no_heavy_library() -> None:
     heavy = ["torch", "numpy", "av", "PIL", "mujoco", "transformers", "diffusers", "tokenizers", "safetensors", "tensorboard", "tyro"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_model_is_loaded_without_torchs_compiler() -> None:
+    code = "import sys; from diorama import Pipeline; Pipeline.load(device='cpu'); print(*sorted({*sys.argv[1:]} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code, "torch._dynamo", "transformers"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "", "it costs two seconds"

@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
             self.time_conv = CausalConv3d(out_channels, out_channels, (3, 1, 1))
             with torch.no_grad():  # begins as "this frame", so that time is learned on top of a working image network
                 self.time_conv.weight.mul_(0.1)
-                self.time_conv.weight[:, :, -1, 0, 0] += torch.eye(out_channels)
+                self.time_conv.weight[:, :, -1, 0, 0].diagonal().add_(1)
         self.norm2 = ChannelNorm(out_channels)
         self.conv2 = CausalConv3d(out_channels, out_channels, kernel)
         self.conv_shortcut = CausalConv3d(in_channels, out_channels, (1, 1, 1)) if in_channels != out_channels else None
