@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from diorama import Pipeline
 from diorama.autoencoder import Autoencoder
 from diorama.evaluation.report import machine, table
-from diorama.pipeline.candidates import num_candidates, num_takes, sketch_steps
+from diorama.pipeline.candidates import num_candidates, num_takes, sketch_steps, still_steps
 from diorama.pipeline.request import Request
 from diorama.runtime import autocast, matmul_rate, peak_memory, prepare_cpu, synchronize
 from diorama.shapes import parse_size
@@ -58,7 +58,8 @@ def main() -> None:
     print(machine())
     print(f"{request.num_frames} frames of {width}x{height}, {request.steps} steps, guidance {request.guidance_scale}, {options.runs} runs, {device}")
     stills, takes = _drawn(pipe, request)
-    print(f"drawn beforehand: {stills} first frames, and {takes} sketches in {sketch_steps(request.steps)} steps of how they go on")
+    drawn, sketched = still_steps(request.steps), sketch_steps(request.steps)
+    print(f"drawn beforehand: {stills} first frames in {drawn} steps, and {takes} sketches in {sketched} steps of how they go on")
     print(f"matrix products, {str(dtype).removeprefix('torch.')} {side}: {rate / 1e9:.0f} GFLOP/s before, {rate_after / 1e9:.0f} after\n")
     rows = [(name, f"{f['seconds']:.3f}", f"{f['best']:.3f}", f"{f['gflop']:.0f}", f"{100 * f['share']:.0f} %") for name, f in (forward, whole)]
     print(table(("part", "seconds, median", "best", "GFLOP", "share of the rate (median)"), rows))
@@ -102,7 +103,7 @@ def _whole(pipe: Pipeline, request: Request, rate: float, runs: int) -> tuple[st
     stills, takes = _drawn(pipe, request)
     clip_steps = request.steps + takes * sketch_steps(request.steps)
     drawing = clip_steps * models.transformer.num_flops((tokens, tokens), width)
-    drawing += request.steps * stills * models.transformer.num_flops((still, still), width)
+    drawing += still_steps(request.steps) * stills * models.transformer.num_flops((still, still), width)
     flops = drawing * (2 if request.solver == "heun" else 1) + (1 + takes) * _decode_flops(models.autoencoder, grid)
     seconds = []
     for i in range(runs + 1):

@@ -28,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "transformer": {*BASE, "ops", "patches"},
     "flow": {*BASE},
     "interop": {*BASE, "ops", "text", "autoencoder", "patches", "transformer", "flow"},
-    "pipeline": {*BASE, "media", "text", "autoencoder", "patches", "transformer", "flow", "interop"},
+    "pipeline": {*BASE, "ops", "media", "text", "autoencoder", "patches", "transformer", "flow", "interop"},
     "data": {*BASE, "media", "patches", "worlds"},
     "train": {*BASE, "ops", "media", "worlds", "text", "autoencoder", "patches", "transformer", "flow", "interop", "data", "pipeline", "evaluation"},
     "geometry": {*BASE, "media", "ops"},

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from diorama.errors import InputError
-from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, told_apart
+from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, still_steps, told_apart
 from diorama.pipeline.generate import _decode_raw, _num_decoded_at_once, denoise, prepare
 from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
@@ -69,6 +69,7 @@ def test_how_many_takes_are_sketched_and_how_roughly(models: Models, choosy: Mod
     with pytest.raises(InputError, match="4 takes were asked for and this model has no captioner"):
         num_takes(models, dataclasses.replace(REQUEST, takes=4))
     assert [sketch_steps(steps) for steps in (2, 8, 24, 50)] == [2, 8, 8, 17]
+    assert [still_steps(steps) for steps in (2, 9, 24, 50)] == [2, 8, 16, 34]
 
 
 def test_noises_differ_and_the_first_is_the_requests_own() -> None:
@@ -94,7 +95,7 @@ def test_a_still_is_the_best_of_those_drawn_and_a_clip_begins_with_it(choosy: Mo
 
 def test_a_clip_is_the_best_take_made_with_all_steps(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     request = dataclasses.replace(REQUEST, steps=9, takes=3)
-    alone = dataclasses.replace(request, num_frames=1, candidates=1)
+    alone = dataclasses.replace(request, num_frames=1, candidates=1, steps=still_steps(9))
     stills = [denoise(choosy, alone, candidate)[0] for candidate in candidates(prepare(choosy, alone, GUIDE), request.seed, 3)]
     shown: list[list[tuple[int, ...]]] = []
 

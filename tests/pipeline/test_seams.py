@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diorama.media import Pixels
-from diorama.pipeline.seams import carry, mix, restore
+from diorama.pipeline.seams import carry, mix, restore, surround
 
 SIZE = (24, 30, 3)
 
@@ -109,3 +109,32 @@ def test_mixing_keeps_what_a_mask_leaves_out() -> None:
     changed = np.argwhere((soft != given).any(axis=(0, 3)))
     assert changed.min(axis=0).tolist() == [9, 13]
     assert changed.max(axis=0).tolist() == [12, 16]
+
+
+def test_around_a_clip_its_loss_fades_out() -> None:
+    frames = np.full((2, 60, 80, 3), 100, np.uint8)
+    given = np.full((2, 20, 24, 3), 120, np.uint8)
+    out = surround(frames, given, 30, 18).astype(int)
+    assert np.array_equal(out[:, 18:38, 30:54], given)
+    row = out[0, 28, 54:, 0] - 100
+    assert row[0] >= 18
+    assert bool((np.diff(row) <= 0).all())
+    assert not row[16:].any()
+    assert np.array_equal(out[0, 28, 29::-1, 0][:20], out[0, 28, 54:74, 0])
+    assert np.array_equal(out[0, 17::-1, 42, 0], out[0, 38:56, 42, 0])
+
+
+def test_around_a_clip_its_own_edge_is_carried_and_no_loss_changes_nothing() -> None:
+    frames = np.stack([picture(k) for k in range(2)])
+    same = frames[:, 4:20, 6:24].copy()
+    assert np.array_equal(surround(frames, same, 6, 4), frames)
+    halves = same.copy()
+    halves[:, :8] += 40
+    out = surround(frames, halves, 6, 4).astype(int) - frames
+    assert bool((out[:, 6:9, 24] > 30).all())
+    assert bool((np.abs(out[:, 15:18, 24]) < 3).all())
+
+
+def test_a_clip_as_large_as_the_picture_has_nothing_around_it() -> None:
+    frames, given = np.stack([CODED] * 2), np.stack([GIVEN] * 2)
+    assert np.array_equal(surround(frames, given, 0, 0), given)

@@ -22,7 +22,7 @@ from diorama.pipeline.load import Models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, LatentState, blank
 
-__all__ = ["best_first", "candidates", "num_candidates", "num_takes", "sketch_steps", "told_apart"]
+__all__ = ["best_first", "candidates", "num_candidates", "num_takes", "sketch_steps", "still_steps", "told_apart"]
 
 _APART = 0x9E3779B97F4A7C15
 """Between the seeds of two candidates, so that those of neighbouring seeds are never the same; the golden ratio in 64 bits."""
@@ -63,6 +63,11 @@ def _number(models: Models, asked: int | None, usual: int, name: str) -> int:
 def sketch_steps(steps: int) -> int:
     """Return in how many solver steps a clip is sketched that is then made in ``steps``."""
     return min(steps, max(_SKETCH_STEPS, math.ceil(steps / 3)))
+
+
+def still_steps(steps: int) -> int:
+    """Return in how many solver steps the first frame is drawn of a clip that is then made in ``steps``; in all of them it is no better."""
+    return min(steps, max(_SKETCH_STEPS, math.ceil(2 * steps / 3)))
 
 
 def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentState]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from diorama.media import Audio, Clip, Pixels
 from diorama.pipeline.items import Item
 from diorama.pipeline.request import Request
-from diorama.pipeline.seams import carry, mix, restore
+from diorama.pipeline.seams import carry, mix, restore, surround
 from diorama.pipeline.source import Canvas, Source
 
 __all__ = ["Altered", "Film", "Framed", "Given", "Made", "Piece", "Shot", "assemble"]
@@ -130,8 +130,7 @@ def _part(film: Film, index: int, shots: Sequence[Pixels], known: Mapping[int, P
     if isinstance(piece, Framed):
         clip = piece.source.clip
         given = clip.frames if piece.source.is_still else canvas.timed(clip.frames, clip.fps)
-        shot[:, piece.top : piece.top + clip.height, piece.left : piece.left + clip.width] = given
-        return shot
+        return surround(shot, given, piece.left, piece.top)
     given = piece.source.shown(canvas)
     if piece.plain is not None:
         shot = restore(shot, canvas.sized(shots[piece.plain])[moments], given)

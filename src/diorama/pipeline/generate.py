@@ -18,7 +18,7 @@ from diorama.errors import InputError
 from diorama.flow import PairVelocity, Velocity, Window, WindowVelocity, guided, roll, sample
 from diorama.media import Clip, Pixels, from_tensor, to_tensor
 from diorama.patches import unpack
-from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps
+from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, still_steps
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
 from diorama.pipeline.picture import take_pictures
@@ -264,7 +264,7 @@ def _begun(models: Models, request: Request, state: LatentState, progress: Progr
 
     Of a clip that is longer than the model's window the first window is taken several times; it does not know of what follows.
     """
-    stills, _ = _draw(models, request, beginning(state), progress)
+    stills, _ = _draw(models, dataclasses.replace(request, steps=still_steps(request.steps)), beginning(state), progress)
     number, seen = num_takes(models, request), _frames_seen(models, request, state.grid[0])
     if number == 1:
         return with_first_frame(state, stills[0])

@@ -7,6 +7,7 @@ picture stays what it was there, and fades where it changes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,13 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diorama.media import Pixels
+from diorama.ops.optical_flow import box_mean
 
-__all__ = ["carry", "mix", "restore"]
+__all__ = ["carry", "mix", "restore", "surround"]
 
 CHANGE = 10.0
 """Levels of 255 by which a picture may differ, averaged over a few pixels, before its detail counts as gone."""
 REACH = 5
 """Side in pixels of the neighbourhood that is looked at."""
+_REACHES = (0, 2, 4, 8, 16)
+"""Pixels on every side whose mean loss is carried to a place outside a clip, the more the farther it is; the last is where it has faded."""
 
 
 def carry(frames: Pixels, start: tuple[Pixels, Pixels] | None, end: tuple[Pixels, Pixels] | None) -> Pixels:
@@ -56,6 +60,45 @@ def restore(shot: Pixels, plain: Pixels, given: Pixels) -> Pixels:
     """
     triples = (tuple(map(_planes, frames)) for frames in zip(shot, given, plain, strict=True))
     return np.stack([_levels(frame + _lost(frame, [(1.0, whole, coded)])) for frame, whole, coded in triples])
+
+
+def surround(frames: Pixels, given: Pixels, left: int, top: int) -> Pixels:
+    """Put a clip into a larger one that shows it coded, and let what coding lost of it fade out around it.
+
+    To a place is carried what the clip lost nearest to it, beside it that of a pixel, and farther away the mean over more and more.
+
+    Args:
+        frames: ``[T, H, W, 3]`` uint8.
+        given: ``[T, h, w, 3]`` uint8, or one frame for all; it stays bit-equal.
+        left: Its place in the frames, pixels.
+        top: As ``left``.
+    """
+    height, width = given.shape[1:3]
+    rows, columns = (_nearest(size, begin, count) for size, begin, count in zip(frames.shape[1:3], (top, left), (height, width), strict=True))
+    away = [(places - torch.arange(len(places))).abs() for places in (rows, columns)]
+    distance = torch.maximum(away[0][:, None], away[1]).float()
+    shares = _shares(2 * (distance - 1).clamp_min(0)) * (1 - distance / _REACHES[-1]).clamp_min(0)
+    out = np.empty_like(frames)
+    for i, frame in enumerate(frames):
+        wide, own = _planes(frame), given[min(i, len(given) - 1)]
+        lost = _planes(own) - wide[:, top : top + height, left : left + width]
+        spread = lost[:, rows - top][:, :, columns - left][None]
+        means = torch.cat([spread, *(box_mean(spread, 2 * reach + 1) for reach in _REACHES[1:])])
+        out[i] = _levels(wide + (shares[:, None] * means).sum(0))
+        out[i, top : top + height, left : left + width] = own
+    return out
+
+
+def _nearest(size: int, begin: int, count: int) -> Tensor:
+    """Return for each of ``size`` places the nearest of the ``count`` from ``begin`` on."""
+    return torch.arange(size).clamp(begin, begin + count - 1)
+
+
+def _shares(reach: Tensor) -> Tensor:
+    """Return the share of each of ``_REACHES`` in any reach ``[H, W]``, linear between the two next to it: ``[N, H, W]``."""
+    before, here, after = (torch.tensor(corners)[:, None, None] for corners in ((-1.0, *_REACHES[:-1]), _REACHES, (*_REACHES[1:], math.inf)))
+    reach = reach.clamp_max(_REACHES[-1])
+    return torch.minimum((reach - before) / (here - before), 1 - (reach - here) / (after - here)).clamp(0, 1)
 
 
 def mix(given: Pixels, shot: Pixels, mask: Tensor) -> Pixels:
