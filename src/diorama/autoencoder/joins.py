@@ -32,7 +32,7 @@ _NEAR = 7
 _LIGHT = 31
 """Side in pixels of the neighbourhood whose mean is its light: a fade changes it at every step, and is no matter of drawing."""
 _PIXELS = 1 << 16
-"""Pixels of a frame, over all joins that are evened together."""
+"""Pixels of frames of as many joins as are evened together; those of larger frames are evened one by one."""
 
 
 def decode_evenly(autoencoder: Autoencoder, latent: Tensor) -> Tensor:
@@ -75,10 +75,14 @@ def even_joins(frames: np.ndarray, time: int, *, ring: bool = False, device: tor
         groups = torch.from_numpy(frames[places]).to(device).movedim(-1, 2).float()
         frames[places] = even_join(groups, join).round().clamp(0, 255).byte().movedim(2, -1).cpu().numpy()
 
-    # No frame is beside two joins, so they can be evened in any order and at once.
-    together = max(1, _PIXELS // (frames.shape[1] * frames.shape[2]))
-    parts = [(join, places[i : i + together]) for (_, join), places in alike.items() for i in range(0, len(places), together)]
-    runtime.at_once(even, parts, device)
+    # No frame is beside two joins, so they can be evened in any order; small ones several together and at once, large ones in the memory of one.
+    together = _PIXELS // (frames.shape[1] * frames.shape[2])
+    size = max(1, together)
+    parts = [(join, places[i : i + size]) for (_, join), places in alike.items() for i in range(0, len(places), size)]
+    if together:
+        runtime.at_once(even, parts, device)
+    else:
+        list(map(even, parts))
 
 
 def even_join(frames: Tensor, join: int) -> Tensor:

@@ -73,20 +73,36 @@ def surround(frames: Pixels, given: Pixels, left: int, top: int) -> Pixels:
         left: Its place in the frames, pixels.
         top: As ``left``.
     """
-    height, width = given.shape[1:3]
+    (height, width), far = given.shape[1:3], _REACHES[-1]
     rows, columns = (_nearest(size, begin, count) for size, begin, count in zip(frames.shape[1:3], (top, left), (height, width), strict=True))
     away = [(places - torch.arange(len(places))).abs() for places in (rows, columns)]
     distance = torch.maximum(away[0][:, None], away[1]).float()
-    shares = _shares(2 * (distance - 1).clamp_min(0)) * (1 - distance / _REACHES[-1]).clamp_min(0)
-    out = np.empty_like(frames)
-    for i, frame in enumerate(frames):
-        wide, own = _planes(frame), given[min(i, len(given) - 1)]
-        lost = _planes(own) - wide[:, top : top + height, left : left + width]
-        spread = lost[:, rows - top][:, :, columns - left][None]
-        means = torch.cat([spread, *(box_mean(spread, 2 * reach + 1) for reach in _REACHES[1:])])
-        out[i] = _levels(wide + (shares[:, None] * means).sum(0))
-        out[i, top : top + height, left : left + width] = own
+    shares = _shares(2 * (distance - 1).clamp_min(0)) * (1 - distance / far).clamp_min(0)
+    out = frames.copy()
+    out[:, top : top + height, left : left + width] = given
+    across = (left - far, left + width + far)
+    bands = [((top - far, top), across), ((top + height, top + height + far), across)]
+    bands += [((top, top + height), (left - far, left)), ((top, top + height), (left + width, left + width + far))]
+    for band in bands:
+        here, seen, inner = zip(*(_band(begin, end, far, size) for (begin, end), size in zip(band, frames.shape[1:3], strict=True)), strict=True)
+        for i in range(len(frames) if out[0][here].size else 0):
+            lost = _nearest_loss(frames[i], given[min(i, len(given) - 1)], (rows[seen[0]], columns[seen[1]]), (top, left))
+            means = torch.cat([lost, *(box_mean(lost, 2 * reach + 1) for reach in _REACHES[1:])])[(..., *inner)]
+            out[i][here] = _levels(_planes(frames[i][here]) + (shares[(slice(None), None, *here)] * means).sum(0))
     return out
+
+
+def _band(begin: int, end: int, far: int, size: int) -> tuple[slice, slice, slice]:
+    """Return a part of a picture's side, what lies as far as ``far`` from it, and the part within that."""
+    begin, end = max(0, begin), min(size, end)
+    first = max(0, begin - far)
+    return slice(begin, max(begin, end)), slice(first, min(size, end + far)), slice(begin - first, max(begin, end) - first)
+
+
+def _nearest_loss(frame: Pixels, given: Pixels, nearest: tuple[Tensor, Tensor], corner: tuple[int, int]) -> Tensor:
+    """Return what a clip lost at places of it ``[1, 3, h, w]``."""
+    rows, columns = (places.numpy() for places in nearest)
+    return (_planes(given[rows - corner[0]][:, columns - corner[1]]) - _planes(frame[rows][:, columns]))[None]
 
 
 def _nearest(size: int, begin: int, count: int) -> Tensor:
