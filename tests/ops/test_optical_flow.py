@@ -8,7 +8,7 @@ from tests.views import SIDE, view
 from torch import Tensor
 from torch.nn import functional
 
-from diorama.ops.optical_flow import _median_of_nine, box_mean, brought, flow_between
+from diorama.ops.optical_flow import _median_of_nine, brought, flow_between
 
 
 def pictures(*places: tuple[int, int]) -> Tensor:
@@ -44,12 +44,3 @@ def test_the_median_is_the_median() -> None:
     padded = functional.pad(planes, (1, 1, 1, 1), mode="replicate")
     expected = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(-2).median(-1).values
     assert torch.equal(_median_of_nine(planes), expected)
-
-
-def test_a_mean_over_a_box_counts_only_what_is_there() -> None:
-    ones = torch.ones(1, 1, 6, 9)
-    assert torch.allclose(box_mean(ones, 5), ones)
-    point = torch.zeros(1, 1, 7, 7)
-    point[..., 3, 3] = 9
-    assert torch.allclose(box_mean(point, 3)[0, 0, 2:5, 2:5], torch.ones(3, 3))
-    assert float(box_mean(point, 3).sum()) == pytest.approx(9)

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from diorama import runtime
 from diorama.autoencoder.model import Autoencoder
-from diorama.ops.optical_flow import box_mean, brought, flow_between
+from diorama.ops.box import box_mean
+from diorama.ops.optical_flow import brought, flow_between
 
 __all__ = ["decode_evenly", "even_join", "even_joins"]
 

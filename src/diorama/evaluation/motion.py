@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from diorama.media import Pixels
-from diorama.ops.optical_flow import box_mean, flow_between, slope_products, slopes
+from diorama.ops.box import box_mean
+from diorama.ops.optical_flow import FLOW_WINDOW, flow_between, slope_products, slopes
 
 __all__ = ["as_tensor", "flow_steps", "photometric_steps"]
 
@@ -56,7 +57,7 @@ def flow_steps(frames: Pixels, *, ring: bool = False) -> Tensor:
     video = _halved(as_tensor(frames))
     change = 2 * flow_between(video.roll(1, 0), video)
     change = change.roll(-1, 0) - change  # entry i: at frame i, from step i to step i + 1
-    (xx, xy, yy), (u, v) = box_mean(slope_products(*slopes(video))).unbind(1), change.unbind(1)
+    (xx, xy, yy), (u, v) = box_mean(slope_products(*slopes(video)), FLOW_WINDOW).unbind(1), change.unbind(1)
     steep, seen = xx + yy, xx * u * u + 2 * xy * u * v + yy * v * v
     at_frames = (steep * seen.clamp_min(0)).sqrt().flatten(1).sum(1) / steep.flatten(1).sum(1).clamp_min(1e-9)
     if not ring:

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["box_mean", "brought", "flow_between", "slope_products", "slopes"]
+from diorama.ops.box import box_mean
 
-_WINDOW = 7
+__all__ = ["FLOW_WINDOW", "brought", "flow_between", "slope_products", "slopes"]
+
+FLOW_WINDOW = 7
 """Side in pixels of the window that shares one motion."""
 _ROUNDS = 4
 """Refinements of the flow at each size of the pyramid."""
@@ -70,32 +72,6 @@ def slope_products(dx: Tensor, dy: Tensor) -> Tensor:
     return torch.stack([(dx * dx).sum(1), (dx * dy).sum(1), (dy * dy).sum(1)], 1)
 
 
-def box_mean(planes: Tensor, side: int = _WINDOW) -> Tensor:
-    """Return the mean over a square of an odd side around every place ``[N, C, H, W]``, of as much of it as there is at borders."""
-    height, width = planes.shape[-2:]
-    ones = [planes.new_ones(1, 1, height, 1), planes.new_ones(1, 1, 1, width)]
-    counts = _window_sums(ones[0], side, 2) * _window_sums(ones[1], side, 3)
-    return _window_sums(_window_sums(planes, side, 2), side, 3) / counts
-
-
-def _window_sums(planes: Tensor, side: int, dim: int) -> Tensor:
-    """Return sums over windows in one dimension, put together from windows of 1, 2, 4 and so on: ``avg_pool2d`` is several times as slow."""
-    size, half = planes.shape[dim], side // 2
-    run = functional.pad(planes, (0, 0, half, half) if dim == 2 else (half, half))
-    total, offset, width = None, 0, 1
-    while True:
-        if side & width:
-            piece = run.narrow(dim, offset, size)
-            total = piece if total is None else total + piece
-            offset += width
-        if offset == side:
-            assert total is not None
-            return total
-        length = run.shape[dim] - width
-        run = run.narrow(dim, 0, length) + run.narrow(dim, width, length)
-        width *= 2
-
-
 def _refined(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         flow = _median_of_nine(flow + _correction(a, b, flow))
@@ -118,7 +94,7 @@ def _correction(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     dx, dy = slopes((a + moved) / 2)
     change = moved - a
     errors = [(dx * change).sum(1, keepdim=True), (dy * change).sum(1, keepdim=True)]
-    xx, xy, yy, xt, yt = box_mean(torch.cat([slope_products(dx, dy), *errors], 1)).unbind(1)
+    xx, xy, yy, xt, yt = box_mean(torch.cat([slope_products(dx, dy), *errors], 1), FLOW_WINDOW).unbind(1)
     xx, yy = xx + _DAMPING, yy + _DAMPING
     inverse = 1 / (xx * yy - xy * xy)
     return torch.stack([(xy * yt - yy * xt) * inverse, (xy * xt - xx * yt) * inverse], 1).clamp(-1, 1)

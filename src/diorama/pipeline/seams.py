@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diorama.media import Pixels
-from diorama.ops.optical_flow import box_mean
+from diorama.ops.box import box_mean
 
 __all__ = ["carry", "mix", "restore", "surround"]
 
@@ -145,7 +145,7 @@ def _lost(frame: Tensor, views: Sequence[tuple[float, Tensor, Tensor]]) -> Tenso
     """
     detail = weight = most = torch.zeros(())
     for share, given, coded in views:
-        change = F.avg_pool2d((frame - coded).abs().mean(0, keepdim=True), REACH, 1, REACH // 2, count_include_pad=False)
+        change = box_mean((frame - coded).abs().mean(0)[None, None], REACH)[0]
         likeness = torch.exp(-((change / CHANGE) ** 2))
         detail, weight, most = detail + share * likeness * (given - coded), weight + share * likeness, torch.maximum(most, likeness)
     return detail / weight.clamp_min(1e-12) * most
