@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.captioners import tiny_captioner
 
 from diorama.errors import InputError
 from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, still_steps, told_apart
@@ -20,8 +21,7 @@ from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, blank, side_by_side, with_first_frame
-from diorama.text.captioner import Captioner, CaptionerConfig
-from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
+from diorama.text.captioner import Captioner
 
 REQUEST = Request(prompt="red ball", width=48, height=32, num_frames=9, steps=2, seed=5)
 GUIDE: list[Item] = [Guide(prompt="red ball")]
@@ -30,16 +30,8 @@ GUIDE: list[Item] = [Guide(prompt="red ball")]
 @pytest.fixture(scope="module")
 def choosy(models: Models) -> Models:
     """Return the tiny model with a captioner, three candidates and a still first."""
-    vocabulary = build_vocabulary(["[UNK]", "red", "blue", "ball", "cube"], ["red blue ball cube"], 170)
-    size = CaptionerConfig(
-        vocabulary_size=len(vocabulary), max_tokens=12, num_frames=2, area=1024, widths=(8, 8, 16), reach=1, num_heads=2, depth=1, decoder_width=16
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        captioner = Captioner(size, PromptTokenizer(vocabulary)).eval()
-        captioner.table.weight.data.normal_()
     scheduler = dataclasses.replace(models.scheduler, still_first=True, candidates=3)
-    return dataclasses.replace(models, captioner=captioner.requires_grad_(False), scheduler=scheduler)
+    return dataclasses.replace(models, captioner=tiny_captioner(), scheduler=scheduler)
 
 
 def made(models: Models, request: Request, items: Sequence[Item] = GUIDE) -> torch.Tensor:

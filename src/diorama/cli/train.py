@@ -83,7 +83,7 @@ def _transformer(path: Path, overrides: Sequence[str], folder: Path, device: tor
 
     config = load_toml(TransformerTrainConfig, path, overrides)
     with progress_bar() as progress:
-        train_transformer(config, folder, device, progress=lambda done, total: progress("encoding", done, total))
+        train_transformer(config, folder, device, progress=progress)
 
 
 def _text(path: Path, overrides: Sequence[str], folder: Path, device: torch.device) -> None:

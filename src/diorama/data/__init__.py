@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diorama.data.batches import Draw, PackConfig, PackSampler
-from diorama.data.latents import CacheConfig, Encoders, LatentCache, Text
+from diorama.data.latents import CacheConfig, Encoders, LatentCache, Text, padded
 from diorama.data.shards import Sample, SampleInfo, ShardSet, ShardWriter, write_shard
 from diorama.data.worlds import MIXTURE, RenderReport, Share, render_sample, render_shards
 
@@ -22,6 +22,7 @@ __all__ = [
     "ShardWriter",
     "Share",
     "Text",
+    "padded",
     "render_sample",
     "render_shards",
     "write_shard",

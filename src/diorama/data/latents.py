@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from diorama.data.coverage import KINDS, latent_coverage, latent_kinds
 from diorama.data.fit import Shape, fit, fitted
@@ -28,7 +29,7 @@ from diorama.data.shards import ShardSet
 from diorama.errors import DataError, cannot_write
 from diorama.media import Clip, to_tensor
 
-__all__ = ["CacheConfig", "Encoders", "LatentCache", "Text", "first_captions"]
+__all__ = ["CacheConfig", "Encoders", "LatentCache", "Text", "first_captions", "padded"]
 
 _ARRAYS = ("latents", "states", "pooled", "coverage", "kinds")
 _OPTIONAL = ("coverage", "kinds")
@@ -98,6 +99,13 @@ class Text:
     """``[M, D]`` float32, no padding."""
     pooled: Tensor
     """``[D]`` float32."""
+
+
+def padded(texts: Sequence[Text]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return texts of any lengths as one: states ``[S, M, D]``, mask ``[S, M]`` bool, false on padding, and pooled ``[S, D]``."""
+    states = pad_sequence([text.states for text in texts], batch_first=True)
+    mask = pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True)
+    return states, mask, torch.stack([text.pooled for text in texts])
 
 
 @dataclass(frozen=True)

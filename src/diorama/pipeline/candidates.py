@@ -22,7 +22,7 @@ from diorama.pipeline.load import Models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, LatentState, blank
 
-__all__ = ["best_first", "candidates", "num_candidates", "num_takes", "sketch_steps", "still_steps", "told_apart"]
+__all__ = ["best_first", "candidates", "fitness", "num_candidates", "num_takes", "sketch_steps", "still_steps", "told_apart"]
 
 _APART = 0x9E3779B97F4A7C15
 """Between the seeds of two candidates, so that those of neighbouring seeds are never the same; the golden ratio in 64 bits."""
@@ -87,16 +87,25 @@ def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentSta
 def best_first(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> list[int]:
     """Return the numbers of clips, first the one that is most like what is said of it, in their order where they are as good.
 
-    The captioner tells in two ways: how likely it holds the prompt's words to be of each clip, which is sharp but knows no words beyond its
-    own, and how near in meaning its own caption is to the prompt, by the text encoder.
-
     Args:
         models: Whose captioner and text encoder judge.
         clips: uint8 ``[T, H, W, 3]`` each; a still is of one frame.
         cues: What is said; each counts by its mean weight.
     """
-    if len(clips) == 1:
-        return [0]
+    return [0] if len(clips) == 1 else fitness(models, clips, cues).argsort(descending=True, stable=True).tolist()
+
+
+def fitness(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> Tensor:
+    """Return how well each of several clips shows what is said of all of them, in units of log-probability ``[N]``; only differences count.
+
+    The captioner tells in two ways: how likely it holds the prompt's words to be of each clip, which is sharp but knows no words beyond its
+    own, and how near in meaning its own caption is to the prompt, by the text encoder.
+
+    Args:
+        models: Whose captioner, which it must have, and text encoder judge.
+        clips: uint8 ``[T, H, W, 3]`` each; a still is of one frame.
+        cues: What is said; each counts by its mean weight.
+    """
     assert models.captioner is not None
     seen = models.text_encoder.encode(models.captioner.write(clips)).pooled
     asked = models.text_encoder.encode([cue.prompt for cue in cues]).pooled
@@ -106,7 +115,7 @@ def best_first(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> 
         if weight > 0:
             likely = told_apart(models.captioner.likelihood(clips, cue.prompt))
             total += weight * (likely + _MEANING * functional.cosine_similarity(seen, meaning[None]).cpu())
-    return total.argsort(descending=True, stable=True).tolist()
+    return total
 
 
 def told_apart(pieces: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from diorama import runtime
 from diorama.config import to_dict
-from diorama.data import CacheConfig, Draw, LatentCache, PackConfig, PackSampler, Text
+from diorama.data import CacheConfig, Draw, LatentCache, PackConfig, PackSampler, Text, padded
 from diorama.data.coverage import KINDS, camera_kind
 from diorama.data.provenance import write_provenance
 from diorama.errors import CheckpointError, ConfigError, DataError
@@ -30,6 +30,7 @@ from diorama.media import contact_sheet, save_image
 from diorama.patches import grid_of, patchify
 from diorama.pipeline import Models, Pipeline, SchedulerConfig, write_index
 from diorama.pipeline.load import model_folder, save_models
+from diorama.text.captioner import Captioner
 from diorama.text.encoder import CompactTextEncoder
 from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
 from diorama.train.log import Work
@@ -37,6 +38,7 @@ from diorama.train.loop import LoopConfig, Result, run
 from diorama.train.lora import LoraConfig, LoraTask
 from diorama.train.naming import NAMED, NamingConfig, NamingHead, WithNaming, naming_loss
 from diorama.train.optim import OptimConfig
+from diorama.train.preferences import PreferenceConfig, PreferenceTask, draw_stills
 from diorama.transformer import Transformer, TransformerConfig
 
 __all__ = [
@@ -146,6 +148,8 @@ class TransformerTrainConfig:
     """Folder of a transformer to start from; random weights if None, or the packaged model's beside ``lora``."""
     naming: NamingConfig = field(default_factory=NamingConfig)
     """A second lesson beside the velocity; not for a LoRA."""
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    """A third lesson, for a model that draws already; not for a LoRA."""
     lora: LoraConfig | None = None
     """Train this LoRA and leave the transformer as it is; the whole transformer if None."""
     base: str | None = None
@@ -157,8 +161,11 @@ class TransformerTrainConfig:
     """Folder that holds ``text_encoder/`` and ``tokenizer/``, ours or a UMT5; the packaged model if None."""
 
     def __post_init__(self) -> None:
-        if self.naming.weight and self.lora is not None:
-            raise ConfigError("naming.weight trains the whole transformer and lora freezes it; leave one of them out")
+        for name, weight in (("naming", self.naming.weight), ("preference", self.preference.weight)):
+            if weight and self.lora is not None:
+                raise ConfigError(f"{name}.weight trains the whole transformer and lora freezes it; leave one of them out")
+        if self.preference.weight and self.init is None and self.base is None:
+            raise ConfigError("preference.weight is for a model that draws already and this run starts from random weights; give init or base")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,14 +319,15 @@ class TransformerTask:
         # Clips of equal length must be neighbours to be attended in one call.
         clips.sort(key=lambda clip: (math.prod(clip[0].shape[1:]), clip[0].shape))
         latents, times, texts, rates, begins, weights, kinds = zip(*clips, strict=True)
+        states, mask, pooled = padded(texts)
         return PackBatch(
             latents=latents,
             fps=rates,
             begins=begins,
             draws=times,
-            states=nn.utils.rnn.pad_sequence([text.states for text in texts], batch_first=True),
-            mask=nn.utils.rnn.pad_sequence([torch.ones(len(text.states), dtype=torch.bool) for text in texts], batch_first=True),
-            pooled=torch.stack([text.pooled for text in texts]),
+            states=states,
+            mask=mask,
+            pooled=pooled,
             weights=weights,
             padded_to=self.padded_to,
             # Of a token's cells the first one is named.
@@ -441,15 +449,17 @@ def first_transformer(config: TransformerTrainConfig) -> Transformer:
 
 
 def train_transformer(
-    config: TransformerTrainConfig, folder: Path, device: torch.device, *, progress: Callable[[int, int], None] | None = None
+    config: TransformerTrainConfig, folder: Path, device: torch.device, *, progress: Callable[[str, int, int], None] | None = None
 ) -> Result:
     """Train a transformer, first encoding what the latent cache lacks; see ``loop.run`` for what is written.
+
+    Stills for the lesson in preferences are drawn before the first step, into ``drawn/``.
 
     Args:
         config: The run.
         folder: Where it is written.
         device: Where to compute.
-        progress: Called with clips in the cache and in all, while it is filled.
+        progress: Called with ``encoding``, clips in the cache and clips in all while it is filled, then likewise with ``drawing`` and captions.
 
     Raises:
         DataError: the training set is empty or damaged.
@@ -459,7 +469,7 @@ def train_transformer(
     settings = to_dict(config)
     config = with_base(config)
     encoders = load_encoders(config.autoencoder, config.text_encoder, device)
-    cache = open_cache(config.data.shards, config.data.cache, encoders, config.data.encode, progress=progress)
+    cache = open_cache(config.data.shards, config.data.cache, encoders, config.data.encode, progress=_stage(progress, "encoding"))
     transformer = first_transformer(config)
     channels = encoders.autoencoder.config.latent_channels
     if transformer.config.in_channels != channels:
@@ -470,7 +480,28 @@ def train_transformer(
     whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
     if config.lora is None:
         optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head"))
-        return run(whole, config.train, folder, device, optim=optim, settings=settings)
+        task = _with_preferences(whole, folder, _stage(progress, "drawing")) if config.preference.weight else whole
+        return run(task, config.train, folder, device, optim=optim, settings=settings)
     # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
     optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "lora"))
     return run(LoraTask(whole, transformer, config.lora), config.train, folder, device, optim=optim, settings=settings)
+
+
+def _stage(progress: Callable[[str, int, int], None] | None, name: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(name, done, total)
+
+
+def _with_preferences(task: TransformerTask, folder: Path, progress: Callable[[int, int], None] | None) -> PreferenceTask:
+    """Return the task with the lesson in preferences beside it, once its stills are drawn."""
+    config, captioner = task.config, task.encoders.text_folder / "captioner"
+    models = dataclasses.replace(
+        models_with(task.transformer, config, task.encoders),
+        captioner=Captioner.load(captioner, device=task.encoders.device) if captioner.is_dir() else None,
+    )
+    drawn = draw_stills(models, task.cache, config.preference, folder / "drawn", progress=progress)
+    mixture = dataclasses.replace(config.data.mixture, shared=1.0, prefix=0.0, ends=0.0, subset=0.0, independent=0.0)
+
+    def times(generator: torch.Generator, num_tokens: int) -> Tensor:
+        return sample_frame_times(generator, 1, mixture, shift_factor=config.scheduler.shift_for(num_tokens)).times
+
+    return PreferenceTask(task, task.transformer, drawn, config.preference, times)
