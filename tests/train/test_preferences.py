@@ -14,23 +14,24 @@ from tests.captioners import tiny_captioner
 from tests.train.conftest import MODEL
 from tests.train.test_transformer import config, losses
 
+from diorama.checkpoint import load_file
 from diorama.data import Text
 from diorama.errors import ConfigError, DataError
 from diorama.runtime import generator
 from diorama.train import preferences
 from diorama.train.lora import LoraConfig
-from diorama.train.preferences import Drawn, PairBatch, PreferenceConfig, PreferenceTask, StillPair, pairs_of, preference_loss
+from diorama.train.preferences import Drawn, Pair, PairBatch, PreferenceConfig, PreferenceTask, pairs_of, preference_loss
 from diorama.train.transformer import TransformerTrainConfig, train_transformer
 from diorama.transformer import Transformer
 
 CPU = torch.device("cpu")
-LESSON = PreferenceConfig(weight=1.0, prompts=3, drawn=4, steps=2, margin=0.0, pairs=2)
+LESSON = PreferenceConfig(weight=1.0, prompts=3, drawn=4, takes=2, steps=2, margin=0.0, tokens=40)
 
 
-def drawn(scores: list[float], seed: int = 0, size: tuple[int, int] = (2, 3)) -> Drawn:
+def drawn(scores: list[float], seed: int = 0, size: tuple[int, int, int] = (1, 2, 3)) -> Drawn:
     random = generator(seed)
     text = Text(states=torch.randn(5, 24, generator=random), pooled=torch.randn(24, generator=random))
-    return Drawn(text=text, latents=torch.randn(len(scores), 4, 1, *size, generator=random).half(), scores=torch.tensor(scores))
+    return Drawn(text=text, latents=torch.randn(len(scores), 4, *size, generator=random).half(), scores=torch.tensor(scores), fps=8.0)
 
 
 def model(seed: int = 1) -> Transformer:
@@ -42,9 +43,9 @@ def model(seed: int = 1) -> Transformer:
 
 
 def batch() -> PairBatch:
-    """Return three pairs of stills of two sizes."""
-    wide, tall = drawn([2.0, 0.0, 1.0]), drawn([0.0, 3.0], seed=1, size=(4, 2))
-    return PairBatch(pairs=[StillPair(wide, 0, 1), StillPair(tall, 1, 0), StillPair(wide, 2, 1)], times=torch.tensor([0.3, 0.6, 0.9]))
+    """Return two pairs of stills, and one of takes between them."""
+    wide, tall = drawn([2.0, 0.0, 1.0]), drawn([0.0, 3.0], seed=1, size=(3, 4, 2))
+    return PairBatch(pairs=[Pair(wide, 0, 1), Pair(tall, 1, 0), Pair(wide, 2, 1)], times=torch.tensor([0.3, 0.6, 0.9]))
 
 
 def test_the_best_is_paired_with_the_worst_where_they_differ_clearly() -> None:
@@ -63,11 +64,13 @@ def test_the_loss_is_the_one_of_its_source() -> None:
         for pair, time in zip(batch().pairs, batch().times, strict=True):
             latents = pair.drawn.latents[[pair.better, pair.worse]].float()
             noise = torch.randn(latents[0].shape, generator=random)
+            times = torch.tensor([0.0, time, time])[-latents.shape[2] :] if latents.shape[2] > 1 else time[None]
             text = transformer.encode_text(pair.drawn.text.states[None], None, pair.drawn.text.pooled[None])
             for data in latents:
-                point = (1 - time) * data + time * noise
-                velocity = transformer(transformer.pack([point], [time.expand(1)]), text)
-                found.append((velocity - (noise - data).permute(1, 2, 3, 0).flatten(0, 2)).square().mean())
+                point = torch.lerp(data, noise, times[:, None, None])
+                velocity = transformer(transformer.pack([point], [times], fps=8.0), text)
+                wrong = (velocity - (noise - data).permute(1, 2, 3, 0).flatten(0, 2)).square().unflatten(0, (len(times), -1))
+                found.append(wrong[times > 0].mean())  # a given frame does not count
         errors[transformer] = torch.stack(found).view(-1, 2)
     gained = errors[before] - errors[now]
     preferred = gained[:, 0] - gained[:, 1]
@@ -124,6 +127,16 @@ def test_it_draws_learns_and_resumes_bit_equal(home: Path, tmp_path: Path, brigh
     assert ("drawing", 0, 3) in told
     assert "preferred_share" in (whole / "log.jsonl").read_text()
     train_transformer(preferring(home, tmp_path, steps=2), parts, CPU)
+    first = load_file(parts / "drawn" / "000000.safetensors")[0]
+    clips = [number for number in range(3) if f"{number}.takes" in first]
+    assert clips
+    for number in clips:  # takes have the best still in common, and nothing else
+        best = first[f"{number}.stills"][int(first[f"{number}.stills_scores"].argmax())]
+        takes = first[f"{number}.takes"]
+        assert takes.shape[0] == 2
+        assert takes.shape[2] > 1
+        assert all(torch.equal(take[:, :1], best) for take in takes)
+        assert not torch.equal(takes[0], takes[1])
     written = {path.name: path.read_bytes() for path in (parts / "drawn").iterdir()}
     assert len(written) == 2
     (parts / "drawn" / "000000.safetensors").unlink()
@@ -142,19 +155,23 @@ class Beside:
         return index
 
 
-def test_every_pair_is_shown_once_before_any_is_shown_again() -> None:
-    many = [drawn([1.0, 0.0], seed=seed) for seed in range(5)]
+def test_batches_hold_as_many_pairs_as_they_have_room_for() -> None:
+    many = [drawn([1.0, 0.0], seed=seed) for seed in range(5)] + [drawn([0.0, 1.0], size=(3, 4, 4))]
     lesson = PreferenceTask(Beside(), model(), many, LESSON, lambda random, tokens: torch.rand(1, generator=random) + tokens)  # type: ignore[arg-type]
-    batches = [lesson.batch(index) for index in range(5)]
-    assert [batch.inner for batch in batches] == list(range(5))
-    assert Counter(Counter(id(pair.drawn) for batch in batches for pair in batch.pairs.pairs).values()) == {2: 5}
-    assert all(6 <= time < 7 for batch in batches for time in batch.pairs.times.tolist())
-    assert len({time for batch in batches for time in batch.pairs.times.tolist()}) == 10
-    assert torch.equal(lesson.batch(3).pairs.times, batches[3].pairs.times)
+    batches = [lesson.batch(index) for index in range(40)]
+    assert [batch.inner for batch in batches] == list(range(40))
+    sizes = [[math.prod(pair.drawn.latents.shape[2:]) for pair in batch.pairs.pairs] for batch in batches]
+    assert {tuple(size) for size in sizes} == {(6, 6, 6), (6, 6), (6,), (48,)}  # 48 do not fit in, and are shown alone
+    assert all([int(time) for time in batch.pairs.times.tolist()] == size for batch, size in zip(batches, sizes, strict=True))
+    shown = Counter(id(pair.drawn) for batch in batches for pair in batch.pairs.pairs)
+    assert len(shown) == 6
+    again = lesson.batch(3)
+    assert [id(pair) for pair in again.pairs.pairs] == [id(pair) for pair in batches[3].pairs.pairs]
+    assert torch.equal(again.pairs.times, batches[3].pairs.times)
 
 
 def test_what_cannot_be_is_refused(home: Path, tmp_path: Path) -> None:
-    for wrong in ({"prompts": 0}, {"steps": 0}, {"pairs": 0}, {"drawn": 1}, {"weight": -1.0}, {"margin": math.inf}, {"beta": 0.0}):
+    for wrong in ({"prompts": 0}, {"steps": 0}, {"tokens": 0}, {"drawn": 1}, {"takes": 1}, {"weight": -1.0}, {"margin": math.inf}, {"beta": 0.0}):
         with pytest.raises(ConfigError, match=rf"{next(iter(wrong))}"):
             PreferenceConfig(**wrong)  # type: ignore[arg-type]
     wanted = preferring(home, tmp_path)
@@ -164,7 +181,7 @@ def test_what_cannot_be_is_refused(home: Path, tmp_path: Path) -> None:
         replace(wanted, init=None)
     with pytest.raises(ConfigError, match="needs a captioner"):
         train_transformer(replace(wanted, text_encoder=home / "text"), tmp_path / "none", CPU)
-    with pytest.raises(DataError, match=r"no two stills of 3 captions differ by preference.margin 1e\+06"):
+    with pytest.raises(DataError, match=r"of 3 captions no two stills differ by preference.margin 1e\+06"):
         train_transformer(preferring(home, tmp_path, margin=1e6), tmp_path / "run", CPU)
-    with pytest.raises(ConfigError, match="holds stills drawn by another model"):
+    with pytest.raises(ConfigError, match="holds what another model drew"):
         train_transformer(preferring(home, tmp_path, steps=1, drawn=5), tmp_path / "run", CPU)

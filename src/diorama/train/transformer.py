@@ -38,7 +38,7 @@ from diorama.train.loop import LoopConfig, Result, run
 from diorama.train.lora import LoraConfig, LoraTask
 from diorama.train.naming import NAMED, NamingConfig, NamingHead, WithNaming, naming_loss
 from diorama.train.optim import OptimConfig
-from diorama.train.preferences import PreferenceConfig, PreferenceTask, draw_stills
+from diorama.train.preferences import PreferenceConfig, PreferenceTask, draw_captions
 from diorama.transformer import Transformer, TransformerConfig
 
 __all__ = [
@@ -453,7 +453,7 @@ def train_transformer(
 ) -> Result:
     """Train a transformer, first encoding what the latent cache lacks; see ``loop.run`` for what is written.
 
-    Stills for the lesson in preferences are drawn before the first step, into ``drawn/``.
+    What the lesson in preferences compares is drawn before the first step, into ``drawn/``.
 
     Args:
         config: The run.
@@ -498,10 +498,10 @@ def _with_preferences(task: TransformerTask, folder: Path, progress: Callable[[i
         models_with(task.transformer, config, task.encoders),
         captioner=Captioner.load(captioner, device=task.encoders.device) if captioner.is_dir() else None,
     )
-    drawn = draw_stills(models, task.cache, config.preference, folder / "drawn", progress=progress)
+    drawn = draw_captions(models, task.cache, config.preference, folder / "drawn", progress=progress)
     mixture = dataclasses.replace(config.data.mixture, shared=1.0, prefix=0.0, ends=0.0, subset=0.0, independent=0.0)
 
     def times(generator: torch.Generator, num_tokens: int) -> Tensor:
         return sample_frame_times(generator, 1, mixture, shift_factor=config.scheduler.shift_for(num_tokens)).times
 
-    return PreferenceTask(task, task.transformer, drawn, config.preference, times)
+    return PreferenceTask(task, task.transformer, drawn, config.preference, times, padded_to=task.padded_to)
