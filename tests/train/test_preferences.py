@@ -124,10 +124,10 @@ def test_it_draws_learns_and_resumes_bit_equal(home: Path, tmp_path: Path, brigh
     told: list[tuple[str, int, int]] = []
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train_transformer(preferring(home, tmp_path), whole, CPU, progress=lambda *stage: told.append(stage))
-    assert ("drawing", 0, 3) in told
+    assert ("drawing", 3, 3) in told
     assert "preferred_share" in (whole / "log.jsonl").read_text()
     train_transformer(preferring(home, tmp_path, steps=2), parts, CPU)
-    first = load_file(parts / "drawn" / "000000.safetensors")[0]
+    first = load_file(parts / "drawn" / "000000-000003.safetensors")[0]
     clips = [number for number in range(3) if f"{number}.takes" in first]
     assert clips
     for number in clips:  # takes have the best still in common, and nothing else
@@ -139,10 +139,12 @@ def test_it_draws_learns_and_resumes_bit_equal(home: Path, tmp_path: Path, brigh
         assert not torch.equal(takes[0], takes[1])
     written = {path.name: path.read_bytes() for path in (parts / "drawn").iterdir()}
     assert len(written) == 2
-    (parts / "drawn" / "000000.safetensors").unlink()
+    (parts / "drawn" / "000000-000003.safetensors").unlink()
     train_transformer(preferring(home, tmp_path), parts, CPU)
     assert {path.name: path.read_bytes() for path in (parts / "drawn").iterdir()} == written
     assert losses(whole) == losses(parts)
+    train_transformer(preferring(home, tmp_path, prompts=2, steps=5), parts, CPU)
+    assert {path.name for path in (parts / "drawn").iterdir()} == {*written, "000000-000002.safetensors"}
     plain = replace(preferring(home, tmp_path), preference=PreferenceConfig())
     train_transformer(plain, tmp_path / "plain", CPU)
     assert losses(tmp_path / "plain")[0] < losses(whole)[0]

@@ -148,9 +148,8 @@ def draw_captions(
     _claim(folder, {"model": models.hash, "cache": f"{cache.folder.name} {len(cache)}", **how})
     drawn = list[Drawn]()
     for first in range(0, config.prompts, _TOGETHER):
-        if progress is not None:
-            progress(first, config.prompts)
-        path, numbers = folder / f"{first:06d}.safetensors", range(first, min(first + _TOGETHER, config.prompts))
+        numbers = range(first, min(first + _TOGETHER, config.prompts))
+        path = folder / f"{numbers.start:06d}-{numbers.stop:06d}.safetensors"
         if not path.exists():
             made = runtime.at_once(functools.partial(_draw, models, cache, config), numbers, models.device)
             write_file(path, {f"{number}.{name}": value for number, one in zip(numbers, made, strict=True) for name, value in one.items()})
@@ -162,6 +161,8 @@ def draw_captions(
                 if f"{number}.{kind}" in tensors:
                     latents, scores = (tensors[f"{number}.{name}"] for name in (kind, f"{kind}_scores"))
                     drawn.append(Drawn(text=text, latents=latents, scores=scores, fps=fps))
+        if progress is not None:
+            progress(numbers.stop, config.prompts)
     return drawn
 
 
