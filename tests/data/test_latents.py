@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diorama.data import CacheConfig, Encoders, LatentCache, Sample, ShardSet, write_shard
+from diorama.data import CacheConfig, Encoders, LatentCache, Sample, ShardSet, Text, padded, write_shard
 from diorama.data.latents import first_captions
 from diorama.errors import DataError
 from diorama.media import Clip, to_tensor
@@ -237,3 +237,14 @@ def test_a_record_needs_captions() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(DataError, match="at least 1"):
         CacheConfig(captions=0)
+
+
+def test_texts_of_any_lengths_are_padded_to_the_longest() -> None:
+    texts = [Text(states=torch.randn(length, 3), pooled=torch.randn(3)) for length in (2, 4, 1)]
+    states, mask, pooled = padded(texts)
+    assert states.shape == (3, 4, 3)
+    assert mask.sum(1).tolist() == [2, 4, 1]
+    assert not states[~mask].any()
+    for text, row, seen, short in zip(texts, states, mask, pooled, strict=True):
+        assert torch.equal(row[seen], text.states)
+        assert torch.equal(short, text.pooled)
