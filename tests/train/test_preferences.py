@@ -15,7 +15,7 @@ from tests.train.conftest import MODEL
 from tests.train.test_transformer import config, losses
 
 from diorama.checkpoint import load_file
-from diorama.data import Text
+from diorama.data import Sample, ShardSet, Text, write_shard
 from diorama.errors import ConfigError, DataError
 from diorama.runtime import generator
 from diorama.train import preferences
@@ -150,6 +150,12 @@ def test_it_draws_learns_and_resumes_bit_equal(home: Path, tmp_path: Path, brigh
     assert losses(tmp_path / "plain")[0] < losses(whole)[0]
 
 
+def sample(home: Path, index: int) -> Sample:
+    shards = ShardSet(home / "shards")
+    frames, record = shards.read(index)
+    return Sample(key=shards.info(index).key, frames=frames, fps=12.0, record=record)
+
+
 class Beside:
     """A task that counts."""
 
@@ -187,3 +193,7 @@ def test_what_cannot_be_is_refused(home: Path, tmp_path: Path) -> None:
         train_transformer(preferring(home, tmp_path, margin=1e6), tmp_path / "run", CPU)
     with pytest.raises(ConfigError, match="holds what another model drew"):
         train_transformer(preferring(home, tmp_path, steps=1, drawn=5), tmp_path / "run", CPU)
+    same = preferring(home, tmp_path, margin=1e6)
+    write_shard(tmp_path / "others", 0, [replace(sample(home, index), key=f"other{index}") for index in range(4)])
+    with pytest.raises(ConfigError, match="of other captions"):
+        train_transformer(replace(same, data=replace(same.data, shards=(tmp_path / "others",))), tmp_path / "run", CPU)

@@ -145,7 +145,7 @@ def draw_captions(
     if config.takes and (models.transformer.config.patch_size[0] > 1 or models.animates):
         raise ConfigError("preference.takes needs a model that goes on from a frame in its own latent, and this one does not; leave it out")
     how = {name: getattr(config, name) for name in ("drawn", "takes", "steps", "guidance_scale", "seed")}
-    _claim(folder, {"model": models.hash, "cache": f"{cache.folder.name} {len(cache)}", **how})
+    _claim(folder, {"model": models.hash, "cache": cache.folder.name, "captions": cache.shards.fingerprint(), **how})
     drawn = list[Drawn]()
     for first in range(0, config.prompts, _TOGETHER):
         numbers = range(first, min(first + _TOGETHER, config.prompts))
