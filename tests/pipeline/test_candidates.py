@@ -61,7 +61,7 @@ def test_how_many_takes_are_sketched_and_how_roughly(models: Models, choosy: Mod
     with pytest.raises(InputError, match="4 takes were asked for and this model has no captioner"):
         num_takes(models, dataclasses.replace(REQUEST, takes=4))
     assert [sketch_steps(steps) for steps in (2, 8, 24, 50)] == [2, 8, 8, 17]
-    assert [still_steps(steps) for steps in (2, 9, 24, 50)] == [2, 8, 16, 34]
+    assert [still_steps(steps) for steps in (2, 9, 24, 50)] == [2, 8, 12, 25]
 
 
 def test_noises_differ_and_the_first_is_the_requests_own() -> None:

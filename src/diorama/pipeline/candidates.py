@@ -67,7 +67,7 @@ def sketch_steps(steps: int) -> int:
 
 def still_steps(steps: int) -> int:
     """Return in how many solver steps the first frame is drawn of a clip that is then made in ``steps``; in all of them it is no better."""
-    return min(steps, max(_SKETCH_STEPS, math.ceil(2 * steps / 3)))
+    return min(steps, max(_SKETCH_STEPS, math.ceil(steps / 2)))
 
 
 def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentState]:

@@ -49,7 +49,7 @@ __all__ = [
 def text(desk: Desk, prompt: str) -> Film:
     """Make a video from a prompt.
 
-    The packaged model draws six first frames (``candidates``), sketches twice how each of the best three goes on (``takes``), and makes the
+    The packaged model draws twelve first frames (``candidates``), sketches twice how each of the best three goes on (``takes``), and makes the
     sketch that the prompt describes best; ``takes`` of 1 only animates the best first frame, twice as fast. Without ``still_first`` all
     frames are made together.
 

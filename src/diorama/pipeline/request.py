@@ -107,12 +107,12 @@ class Request:
     still_first: bool | None = None
     """Whether the first frame is made alone, then the others with it given, where nothing is given of the clip. None: as the scheduler says."""
     candidates: int | None = None
-    """First frames (in two thirds of the steps), or stills, that are drawn where nothing is given of the clip; the model's captioner takes the
+    """First frames (in half of the steps), or stills, that are drawn where nothing is given of the clip; the model's captioner takes the
     one of which it would rather say the prompt. 1 to 64; 1 is the first drawn, as is. None: as the scheduler says. Refused above 1 by a model
     without a captioner."""
     takes: int | None = None
     """Sketches, in a third of the steps, of how a first frame that was drawn so goes on; the captioner takes one as above, and it is made
-    anew with all steps. Half as many of the candidates, the best ones, begin two of them each. Of a clip that is longer than the window the
+    anew with all steps. Half as many first frames, the best ones, begin two of them each. Of a clip that is longer than the window the
     first window is sketched. 1 to 64; 1 sketches nothing. None and above 1 as for ``candidates``."""
 
     def __post_init__(self) -> None:
