@@ -1,10 +1,10 @@
 """What choosing is worth: stills and clips made for prompts of known scenes, read by the judge.
 
-    python benchmarks/candidates.py [--prompts 48] [--drawn 8] [--takes 6] [--model FOLDER]
+    python benchmarks/candidates.py [--prompts 48] [--drawn 8] [--steps 24] [--takes 6] [--model FOLDER] [--against FOLDER]
 
-First stills: the first drawn, and the chosen one of several. Then whole clips: the first take, and the chosen one of several. Scenes are other
-ones than those of `diorama evaluate prompt`; every fourth prompt is in words that no training caption uses. 48 prompts take about ten
-minutes on two cores.
+First stills: all of them, without a choice, and the difference from another model's of the same noise; then the first drawn, and the chosen
+one of several. Then whole clips: the first take, and the chosen one of several. Scenes are other ones than those of `diorama evaluate prompt`;
+every fourth prompt is in words that no training caption uses. 48 prompts take about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Drawn:
 
     prompt: str
     reworded: bool
+    bodies: int
+    """How many the prompt asks for."""
     stills: list[np.ndarray]
     right: list[bool]
     """Whether each shows every colour and shape asked for, and nothing more."""
@@ -58,21 +60,32 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None, help="model folder; the packaged model if left out")
     parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--drawn", type=int, default=8, help="stills for each prompt")
+    parser.add_argument("--steps", type=int, default=24, help="solver steps of each still")
+    parser.add_argument("--against", type=Path, default=None, help="a second model folder, whose stills the first one's are compared with")
     parser.add_argument("--takes", type=int, default=6, help="sketches for each prompt; 1 leaves the clips out")
     options = parser.parse_args()
     prepare_cpu()
     pipe = Pipeline.load(options.model)
+    other = None if options.against is None else Pipeline.load(options.against)
     judge = Judge.load(Path(str(resources.files("diorama"))) / "models" / "judge")
     asked = list(itertools.islice(_scenes(), options.prompts))
-    drawn, clips = [], []
+    drawn, compared, clips = [], [], []
     with progress_bar() as progress:
         for index, scene in enumerate(asked):
             reworded = index % 4 == 3
-            drawn.append(_draw(pipe, judge, scene, reworded, options.drawn))
+            drawn.append(_draw(pipe, judge, scene, reworded, options.drawn, options.steps))
+            if other is not None:
+                compared.append(_draw(other, judge, scene, reworded, options.drawn, options.steps))
             if options.takes > 1:
                 clips.append((reworded, *(_clip(pipe, judge, scene, reworded, takes) for takes in (1, options.takes))))
             progress("drawn", index + 1, len(asked))
     print(machine())
+    print(f"\n{len(drawn)} prompts, {options.drawn} stills each in {options.steps} steps: share of all stills that are right, in %\n")
+    print(table(("", "shapes", "colour, shape and count"), _shares(drawn)))
+    if compared:
+        print(f"\nthe same noises by {options.against}\n")
+        print(table(("", "shapes", "colour, shape and count"), _shares(compared)))
+        print(f"\ndifference by prompt: shapes {_difference(drawn, compared)}")
     counts = sorted({1, *range(2, options.drawn + 1, 2)})
     for reworded, name in ((False, "in the captions' words"), (True, "in reserved words")):
         group = [one for one in drawn if one.reworded == reworded]
@@ -102,11 +115,28 @@ def _scenes() -> Iterator[Scene]:
             yield scene
 
 
-def _draw(pipe: Pipeline, judge: Judge, scene: Scene, reworded: bool, number: int) -> Drawn:
+def _draw(pipe: Pipeline, judge: Judge, scene: Scene, reworded: bool, number: int, steps: int) -> Drawn:
     prompt = (paraphrase if reworded else caption)(scene, scene.seed).dense
-    stills = [pipe.generate(prompt, size=(128, 128), num_frames=1, seed=seed, candidates=1).frames[0] for seed in range(number)]
+    stills = [pipe.generate(prompt, size=(128, 128), num_frames=1, seed=seed, steps=steps, candidates=1).frames[0] for seed in range(number)]
     grades = [grade(scene, reading) for reading in judge.read([still[None] for still in stills])]
-    return Drawn(prompt, reworded, stills, [all(one[name] for name in ASKED) for one in grades], [one["shape"] for one in grades])
+    right = [all(one[name] for name in ASKED) for one in grades]
+    return Drawn(prompt, reworded, len(scene.bodies), stills, right, [one["shape"] for one in grades])
+
+
+def _shares(drawn: list[Drawn]) -> list[tuple[str, ...]]:
+    rows = []
+    for label, bodies in (("one body", (1,)), ("two", (2,)), ("all", (1, 2))):
+        group = [one for one in drawn if one.bodies in bodies]
+        if group:
+            rows.append((label, *(f"{100 * np.mean(hits):.1f}" for hits in ([one.shapes for one in group], [one.right for one in group]))))
+    return rows
+
+
+def _difference(drawn: list[Drawn], compared: list[Drawn]) -> str:
+    """Return by how much the shapes of one model's stills are right oftener than another's; a prompt counts once, for its stills are alike."""
+    gains = np.array([100 * (np.mean(one.shapes) - np.mean(two.shapes)) for one, two in zip(drawn, compared, strict=True)])
+    error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+    return f"{gains.mean():+.1f} points, standard error {error:.1f}; {(gains > 0).sum()} prompts better, {(gains < 0).sum()} worse"
 
 
 def _clip(pipe: Pipeline, judge: Judge, scene: Scene, reworded: bool, takes: int) -> dict[str, bool]:
