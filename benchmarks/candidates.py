@@ -2,9 +2,10 @@
 
     python benchmarks/candidates.py [--prompts 48] [--drawn 8] [--steps 24] [--takes 6] [--model FOLDER] [--against FOLDER]
 
-First stills: all of them, without a choice, and the difference from another model's of the same noise; then the first drawn, and the chosen
-one of several. Then whole clips: the first take, and the chosen one of several. Scenes are other ones than those of `diorama evaluate prompt`;
-every fourth prompt is in words that no training caption uses. 48 prompts take about ten minutes on two cores.
+First stills: all of them, without a choice, beside what the judge makes of the rendered scenes' first frames, and the difference from another
+model's of the same noise; then the first drawn, and the chosen one of several. Then whole clips: the first take, and the chosen one of several.
+Scenes are other ones than those of `diorama evaluate prompt`; every fourth prompt is in words that no training caption uses. 48 prompts take
+about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ from diorama.pipeline.candidates import best_first
 from diorama.pipeline.state import Cue
 from diorama.runtime import prepare_cpu
 from diorama.worlds.captions import caption, paraphrase
+from diorama.worlds.clip import film
+from diorama.worlds.physics import simulate
 from diorama.worlds.sample import sample_scene
 from diorama.worlds.scene import Scene
 
@@ -82,6 +86,8 @@ def main() -> None:
     print(machine())
     print(f"\n{len(drawn)} prompts, {options.drawn} stills each in {options.steps} steps: share of all stills that are right, in %\n")
     print(table(("", "shapes", "colour, shape and count"), _shares(drawn)))
+    print("\nthe rendered scenes' own first frames, as the judge reads them\n")
+    print(table(("", "shapes", "colour, shape and count"), _shares([_rendered(judge, scene) for scene in asked])))
     if compared:
         print(f"\nthe same noises by {options.against}\n")
         print(table(("", "shapes", "colour, shape and count"), _shares(compared)))
@@ -116,11 +122,25 @@ def _scenes() -> Iterator[Scene]:
 
 
 def _draw(pipe: Pipeline, judge: Judge, scene: Scene, reworded: bool, number: int, steps: int) -> Drawn:
-    prompt = (paraphrase if reworded else caption)(scene, scene.seed).dense
+    prompt = _prompt(scene, reworded)
     stills = [pipe.generate(prompt, size=(128, 128), num_frames=1, seed=seed, steps=steps, candidates=1).frames[0] for seed in range(number)]
+    return _read(judge, scene, prompt, reworded, stills)
+
+
+def _rendered(judge: Judge, scene: Scene) -> Drawn:
+    square = dataclasses.replace(scene, width=128, height=128)
+    frame = film(square, simulate(square), num_frames=1).frames[0]
+    return _read(judge, scene, _prompt(scene, reworded=False), False, [np.asarray(frame)])
+
+
+def _read(judge: Judge, scene: Scene, prompt: str, reworded: bool, stills: list[np.ndarray]) -> Drawn:
     grades = [grade(scene, reading) for reading in judge.read([still[None] for still in stills])]
     right = [all(one[name] for name in ASKED) for one in grades]
     return Drawn(prompt, reworded, len(scene.bodies), stills, right, [one["shape"] for one in grades])
+
+
+def _prompt(scene: Scene, reworded: bool) -> str:
+    return (paraphrase if reworded else caption)(scene, scene.seed).dense
 
 
 def _shares(drawn: list[Drawn]) -> list[tuple[str, ...]]:
@@ -140,8 +160,7 @@ def _difference(drawn: list[Drawn], compared: list[Drawn]) -> str:
 
 
 def _clip(pipe: Pipeline, judge: Judge, scene: Scene, reworded: bool, takes: int) -> dict[str, bool]:
-    prompt = (paraphrase if reworded else caption)(scene, scene.seed).dense
-    clip = pipe.generate(prompt, size=(128, 128), num_frames=33, seed=scene.seed, takes=takes).frames
+    clip = pipe.generate(_prompt(scene, reworded), size=(128, 128), num_frames=33, seed=scene.seed, takes=takes).frames
     return grade(scene, judge.read([clip])[0])
 
 
