@@ -29,3 +29,14 @@ def test_stills_are_pictures(tmp_path: Path) -> None:
     main(["worlds", "render", "--count", "2", "--stills", "--out", str(tmp_path / "w"), "--workers", "0"])
     stills = ShardSet(tmp_path / "w")
     assert [(stills.info(i).kind, stills.info(i).num_frames) for i in range(2)] == [("png", 1)] * 2
+
+
+def test_every_world_has_the_bodies_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = ["worlds", "render", "--stills", "--out", str(tmp_path / "w"), "--workers", "0"]
+    main([*ask, "--count", "2", "--bodies", "3"])
+    shards = ShardSet(tmp_path / "w")
+    assert [len(shards.record(index)["scene"]["bodies"]) for index in range(2)] == [3, 3]
+    for bodies, said in (("2", "another mixture"), ("5", "allowed are 1 to 4")):
+        with pytest.raises(SystemExit):
+            main([*ask, "--count", "3", "--bodies", bodies])
+        assert said in capsys.readouterr().err

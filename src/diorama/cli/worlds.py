@@ -48,6 +48,8 @@ class Render:
     """train leaves held-out combinations of colour and shape out, held_out has one in every clip."""
     sizes: Literal["all", "small"] = "all"
     """all mixes areas of about 96 x 96 and 128 x 128 pixels in five aspect ratios each; small has the former only."""
+    bodies: int | None = None
+    """Objects of every world, 1 to 4; drawn for each if left out."""
     stills: bool = False
     """Render the first frame of each clip alone, three times as fast; captions still tell the whole clip."""
     workers: int | None = None
@@ -99,7 +101,7 @@ def _render(arguments: Sequence[str]) -> None:
             options.count,
             seed=options.seed,
             split=options.split,
-            mixture=tuple(dataclasses.replace(share, still=options.stills) for share in mixture),
+            mixture=tuple(dataclasses.replace(share, still=options.stills, num_bodies=options.bodies) for share in mixture),
             workers=options.workers,
             progress=lambda done, total: progress("rendering", done, total),
         )

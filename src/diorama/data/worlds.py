@@ -41,7 +41,7 @@ _SETTINGS = "worlds.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A size of clips and how often it is drawn."""
+    """A kind of clips and how often it is drawn."""
 
     weight: float
     """Relative share of all clips."""
@@ -52,6 +52,12 @@ class Share:
     num_frames: int
     still: bool = False
     """Whether to render the first frame alone; captions still tell the whole clip."""
+    num_bodies: int | None = None
+    """Objects, 1 to 4; drawn for each clip if None."""
+
+    def __post_init__(self) -> None:
+        if self.num_bodies is not None and not 1 <= self.num_bodies <= 4:
+            raise DataError(f"worlds of {self.num_bodies} bodies cannot be rendered; allowed are 1 to 4")
 
 
 _SMALL = ((96, 96), (128, 80), (80, 128), (112, 80), (80, 112))
@@ -110,7 +116,7 @@ def render_sample(seed: int, share: Share, *, split: Split = "train", fps: float
 
     Args:
         seed: Of the scene.
-        share: Size and length.
+        share: Size, length and number of bodies.
         split: See ``sample_scene``.
         fps: Frames a second.
         device: Where to render.
@@ -123,7 +129,8 @@ def render_sample(seed: int, share: Share, *, split: Split = "train", fps: float
     from diorama.worlds.clip import film
     from diorama.worlds.sample import sample_world
 
-    drawn = sample_world(seed, split=split, width=share.width, height=share.height, num_frames=share.num_frames, fps=fps)
+    size = {"width": share.width, "height": share.height, "num_frames": share.num_frames}
+    drawn = sample_world(seed, split=split, fps=fps, num_bodies=share.num_bodies, **size)
     clip = film(*drawn, num_frames=1 if share.still else None, device=device)
     captions = [caption(clip.scene, NUM_CAPTIONS * seed + i) for i in range(NUM_CAPTIONS)]
     record = {
@@ -203,8 +210,8 @@ def _check_settings(folder: Path, settings: _Settings) -> None:
         return
     try:
         theirs = dict(json.loads(path.read_text(encoding="utf-8")))
-        # Folders from before there were stills do not say that they have none.
-        theirs["mixture"] = [{"still": False, **share} for share in theirs.get("mixture", [])]
+        # Older folders do not say that they have no stills and any number of bodies.
+        theirs["mixture"] = [{"still": False, "num_bodies": None, **share} for share in theirs.get("mixture", [])]
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged; delete the folder, or choose another one") from error
     for name, value in ours.items():
