@@ -78,7 +78,7 @@ def test_the_stage_captions_rows_with_their_own_scores_and_keeps_what_came_with_
 
     first, second = stage(rows, clip)
     assert asked == rows[:1]
-    dense, short = (captioner.write([FRAMES], kind)[0] for kind in ("dense", "short"))
+    dense, short = (captioner.write(captioner.see([FRAMES]), kind)[0] for kind in ("dense", "short"))
     assert first.caption == with_scores(dense, {"motion": 0.25}, ("motion",))
     assert (first.caption_short, first.captioner) == (short, str(tmp_path / "c"))
     assert (second.caption, second.caption_short, second.captioner) == (rows[1].caption, "By hand.", "facts")
@@ -101,7 +101,7 @@ def test_another_model_or_setting_is_another_stage(tmp_path: Path) -> None:
 def test_our_captioner_writes_both_kinds(tmp_path: Path) -> None:
     again = tiny_captioner(tmp_path / "c")
     told = describer(CaptionOptions(source=str(tmp_path / "c")))(FRAMES, 10.0)
-    assert told == Captions(dense=again.write([FRAMES], "dense")[0], short=again.write([FRAMES], "short")[0])
+    assert told == Captions(dense=again.write(again.see([FRAMES]), "dense")[0], short=again.write(again.see([FRAMES]), "short")[0])
     assert told.record() == {"dense": [told.dense], "short": [told.short]}
 
 

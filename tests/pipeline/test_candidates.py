@@ -194,12 +194,16 @@ def test_words_that_are_unlikely_of_every_picture_do_not_count() -> None:
 def test_cues_count_by_their_weight(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [np.full((1, 32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
 
-    def likelihood(_: Captioner, clips: Sequence[np.ndarray], text: str) -> torch.Tensor:
-        wanted = {"red ball": 100, "blue cube": 200}[text]
-        return torch.tensor([[-0.01 if clip[0, 0, 0, 0] == wanted else -20.0] for clip in clips])
+    def see(_: Captioner, clips: Sequence[np.ndarray]) -> torch.Tensor:
+        return torch.tensor([int(clip[0, 0, 0, 0]) for clip in clips])
 
+    def likelihood(_: Captioner, seen: torch.Tensor, text: str) -> torch.Tensor:
+        wanted = {"red ball": 100, "blue cube": 200}[text]
+        return torch.where(seen == wanted, -0.01, -20.0)[:, None]
+
+    monkeypatch.setattr(Captioner, "see", see)
     monkeypatch.setattr(Captioner, "likelihood", likelihood)
-    monkeypatch.setattr(Captioner, "write", lambda _, clips: ["ball"] * len(clips))
+    monkeypatch.setattr(Captioner, "write", lambda _, seen: ["ball"] * len(seen))
     red, blue = Cue("red ball", torch.tensor([1.0, 0.0])), Cue("blue cube", torch.tensor([0.0, 1.0]))
     assert best_first(choosy, pictures, [red]) == [1, 0, 2]
     assert best_first(choosy, pictures, [dataclasses.replace(blue, weight=torch.ones(2))]) == [2, 0, 1]
@@ -208,8 +212,8 @@ def test_cues_count_by_their_weight(choosy: Models, monkeypatch: pytest.MonkeyPa
 
 def test_the_nearer_meaning_wins_where_no_word_is_known(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [np.full((1, 32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
-    monkeypatch.setattr(Captioner, "likelihood", lambda _, clips, text: torch.full((len(clips), 2), -9.0))
-    monkeypatch.setattr(Captioner, "write", lambda _, clips: ["cube", "red ball", "blue"])
+    monkeypatch.setattr(Captioner, "likelihood", lambda _, seen, text: torch.full((len(seen), 2), -9.0))
+    monkeypatch.setattr(Captioner, "write", lambda _, seen: ["cube", "red ball", "blue"])
     assert best_first(choosy, pictures, [Cue("red ball", torch.ones(1))])[0] == 1
 
 

@@ -65,9 +65,9 @@ def test_what_was_seen_and_the_kind_change_what_is_said(captioner: Captioner) ->
 
 def test_clips_together_are_described_as_alone(captioner: Captioner) -> None:
     for kind in KINDS:
-        together = captioner.write(clips(), kind)
-        assert together == [captioner.write([clip], kind)[0] for clip in clips()]
-    assert captioner.write([]) == []
+        together = captioner.write(captioner.see(clips()), kind)
+        assert together == [captioner.write(captioner.see([clip]), kind)[0] for clip in clips()]
+    assert captioner.write(captioner.see([])) == []
 
 
 def test_every_part_learns() -> None:
@@ -127,13 +127,14 @@ def test_bad_configs() -> None:
 
 
 def test_the_likelihood_of_a_text_is_that_of_its_pieces_one_after_another(captioner: Captioner) -> None:
-    pieces = captioner.likelihood(clips(), "a red ball", "short")
+    seen = captioner.see(clips())
+    pieces = captioner.likelihood(seen, "a red ball", "short")
     ids = captioner.tokenizer.encode(["a red ball"], 12).ids
     assert pieces.shape == (3, ids.shape[1] - 1)
     assert bool((pieces < 0).all())
-    alone = captioner.likelihood(clips()[1:2], "a red ball", "short")
+    alone = captioner.likelihood(captioner.see(clips()[1:2]), "a red ball", "short")
     torch.testing.assert_close(alone[0], pieces[1])
-    start = captioner.likelihood(clips(), "a red", "short")
+    start = captioner.likelihood(seen, "a red", "short")
     torch.testing.assert_close(start, pieces[:, : start.shape[1]])
-    assert not torch.allclose(captioner.likelihood(clips(), "a red ball", "dense"), pieces)
-    assert captioner.likelihood(clips(), "ball " * 40).shape == (3, 11)
+    assert not torch.allclose(captioner.likelihood(seen, "a red ball", "dense"), pieces)
+    assert captioner.likelihood(seen, "ball " * 40).shape == (3, 11)

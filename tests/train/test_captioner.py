@@ -141,10 +141,10 @@ def test_it_learns_to_say_which_color_it_sees_and_goes_on(shards: Path, tmp_path
     assert "1 without a caption left out" in capsys.readouterr().err
     captioner = Captioner.load(result.folder)
     assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (result.folder / "tokenizer.json").read_bytes()
-    said = captioner.write([clip(name) for name in NAMES])
+    said = captioner.write(captioner.see([clip(name) for name in NAMES]))
     assert sum(text == f"A {name} half lies at the left." for name, text in zip(NAMES, said, strict=True)) >= 3
-    assert captioner.write([clip("red")[:, :, ::-1]]) == [said[0].replace("left", "right")]
-    assert captioner.write([clip(name) for name in NAMES], "short")[0].lower() == "red half"
+    assert captioner.write(captioner.see([clip("red")[:, :, ::-1]])) == [said[0].replace("left", "right")]
+    assert captioner.write(captioner.see([clip(name) for name in NAMES]), "short")[0].lower() == "red half"
     assert json.loads((tmp_path / "run" / "accuracy.json").read_text())["clips"] == 4
     assert json.loads((result.folder / "training_data.json").read_text())["samples"] > 4
     assert (tmp_path / "run" / "samples" / "captions-000220.txt").read_text().count("\n") == 10

@@ -150,7 +150,7 @@ def _reader(options: Prompt) -> Reader:
         from diorama.text import Captioner
 
         captioner = Captioner.load(options.captioner or models / "default" / "captioner")
-        return CaptionReader(captioner.write, captioner.state_dict())
+        return CaptionReader(lambda clips: captioner.write(captioner.see(clips)), captioner.state_dict())
     from diorama.evaluation.judge import Judge
 
     return Judge.load(options.judge or models / "judge")

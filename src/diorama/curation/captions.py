@@ -247,7 +247,8 @@ def with_scores(text: str, scores: Mapping[str, float], names: Sequence[str]) ->
 def _from_captioner(captioner: Captioner) -> Describe:
     def describe(frames: Pixels, fps: float) -> Captions:
         del fps
-        return Captions(dense=captioner.write([frames], "dense")[0], short=captioner.write([frames], "short")[0])
+        seen = captioner.see([frames])
+        return Captions(dense=captioner.write(seen, "dense")[0], short=captioner.write(seen, "short")[0])
 
     return describe
 

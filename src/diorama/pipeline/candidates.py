@@ -107,14 +107,15 @@ def fitness(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> Ten
         cues: What is said; each counts by its mean weight.
     """
     assert models.captioner is not None
-    seen = models.text_encoder.encode(models.captioner.write(clips)).pooled
+    seen = models.captioner.see(clips)
+    told = models.text_encoder.encode(models.captioner.write(seen)).pooled
     asked = models.text_encoder.encode([cue.prompt for cue in cues]).pooled
     total = torch.zeros(len(clips))
     for cue, meaning in zip(cues, asked, strict=True):
         weight = float(cue.weight.mean())
         if weight > 0:
-            likely = told_apart(models.captioner.likelihood(clips, cue.prompt))
-            total += weight * (likely + _MEANING * functional.cosine_similarity(seen, meaning[None]).cpu())
+            likely = told_apart(models.captioner.likelihood(seen, cue.prompt))
+            total += weight * (likely + _MEANING * functional.cosine_similarity(told, meaning[None]).cpu())
     return total
 
 

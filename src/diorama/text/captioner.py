@@ -126,52 +126,57 @@ class Captioner(nn.Module):
         return torch.as_tensor(F.linear(self.norm(x), self.table.weight))
 
     @torch.inference_mode()
-    def write(self, clips: Sequence[np.ndarray], kind: Kind = "dense") -> list[str]:
-        """Describe clips, each time with the likeliest next piece.
+    def see(self, clips: Sequence[np.ndarray]) -> Tensor:
+        """Return what `write` and `likelihood` go by.
 
         Args:
             clips: uint8 ``[T, H, W, 3]`` each, any lengths and sizes.
+
+        Returns:
+            What the eye's queries saw of each, ``[N, Q, 2 E]``.
+        """
+        size, device = self.config, self.table.weight.device
+        seen = [self.watch(pick(clip, size.num_frames, size.area)[None].to(device).float() / 127.5 - 1.0) for clip in clips]
+        return torch.cat(seen) if seen else torch.zeros(0, size.num_queries, 2 * size.widths[-1], device=device)
+
+    @torch.inference_mode()
+    def write(self, seen: Tensor, kind: Kind = "dense") -> list[str]:
+        """Describe clips, each time with the likeliest next piece.
+
+        Args:
+            seen: Of `see`, ``[N, Q, 2 E]``.
             kind: How much to say.
 
         Returns:
             A caption for each clip, of one sentence or more.
         """
-        if not clips:
-            return []
-        config, device = self.config, self.table.weight.device
-        states = self._seen(clips)
-        kinds = torch.full((len(clips),), KINDS.index(kind), device=device)
-        ids = torch.full((len(clips), 1), MARK, device=device)
-        done = torch.zeros(len(clips), dtype=torch.bool, device=device)
-        while ids.shape[1] < config.max_tokens and not bool(done.all()):
-            following = self(states, ids, kinds)[:, -1].argmax(-1)
+        kinds = torch.full((len(seen),), KINDS.index(kind), device=seen.device)
+        ids = torch.full((len(seen), 1), MARK, device=seen.device)
+        done = torch.zeros(len(seen), dtype=torch.bool, device=seen.device)
+        while ids.shape[1] < self.config.max_tokens and not bool(done.all()):
+            following = self(seen, ids, kinds)[:, -1].argmax(-1)
             done = done | (following == MARK)
             ids = torch.cat([ids, torch.where(done, MARK, following)[:, None]], 1)
         pieces = self.tokenizer.vocabulary
         return [sentence([pieces[i] for i in row if i != MARK]) for row in ids[:, 1:].tolist()]
 
     @torch.inference_mode()
-    def likelihood(self, clips: Sequence[np.ndarray], text: str, kind: Kind = "dense") -> Tensor:
+    def likelihood(self, seen: Tensor, text: str, kind: Kind = "dense") -> Tensor:
         """Return how likely each piece of a text is as the next word of a caption of each clip.
 
         Args:
-            clips: uint8 ``[T, H, W, 3]`` each, any lengths and sizes.
+            seen: Of `see`, ``[N, Q, 2 E]``.
             text: The caption; what is beyond ``max_tokens`` is left out.
             kind: Which kind of caption it is.
 
         Returns:
             Log-probabilities ``[N, M]`` float32 on the CPU, of the M pieces of the text.
         """
-        ids = self.tokenizer.encode([text], self.config.max_tokens).ids.to(self.table.weight.device).expand(len(clips), -1)
-        kinds = torch.full((len(clips),), KINDS.index(kind), device=ids.device)
-        logits = self(self._seen(clips), ids[:, :-1], kinds)
+        ids = self.tokenizer.encode([text], self.config.max_tokens).ids.to(seen.device).expand(len(seen), -1)
+        kinds = torch.full((len(seen),), KINDS.index(kind), device=seen.device)
+        logits = self(seen, ids[:, :-1], kinds)
         pieces: Tensor = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].cpu()
         return pieces
-
-    def _seen(self, clips: Sequence[np.ndarray]) -> Tensor:
-        """Return what the eye sees of clips, ``[N, Q, 2 E]``."""
-        size, device = self.config, self.table.weight.device
-        return torch.cat([self.watch(pick(clip, size.num_frames, size.area)[None].to(device).float() / 127.5 - 1.0) for clip in clips])
 
     def save(self, folder: Path) -> None:
         """Write config, vocabulary and weights, matrices as bytes with a scale for each row.

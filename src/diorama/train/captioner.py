@@ -325,7 +325,7 @@ def _told(captioner: Captioner, lessons: Sequence[Lesson]) -> Iterator[tuple[str
     for lesson in lessons:
         for first in range(0, len(lesson.video), 32):
             part = range(first, min(first + 32, len(lesson.video)))
-            said = captioner.write([np.asarray(lesson.video[i].permute(0, 2, 3, 1)) for i in part])
+            said = captioner.write(captioner.see([np.asarray(lesson.video[i].permute(0, 2, 3, 1)) for i in part]))
             yield from ((text, lesson.captions[i][0][1], lesson.scenes[i] if lesson.scenes else None) for i, text in zip(part, said, strict=True))
 
 
