@@ -28,6 +28,9 @@ def test_prompt_prints_its_table_and_goes_on(tmp_path: Path, capsys: pytest.Capt
     assert "colour" in first
     assert capsys.readouterr().out.splitlines()[3:] == first.splitlines()[3:]
     assert len(list((tmp_path / "e" / "sheets").iterdir())) == 1
+    with pytest.raises(SystemExit):
+        main([*command, "--part", "first"])
+    assert "such as 1/2" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,8 @@ def test_impossible_and_empty_questions() -> None:
         PromptConfig(count=0)
     with pytest.raises(InputError, match="1 to 4"):
         PromptConfig(max_bodies=5)
+    with pytest.raises(InputError, match="part 3/2 is none"):
+        PromptConfig(part=(3, 2))
 
 
 def test_a_run_stops_and_goes_on(tmp_path: Path, judge: Judge) -> None:
@@ -88,3 +90,21 @@ def test_a_run_stops_and_goes_on(tmp_path: Path, judge: Judge) -> None:
     assert (tmp_path / "run" / "report.json").is_file()
     with pytest.raises(InputError, match="another"):
         evaluate_prompt(generate, judge, tmp_path / "run", label="other", config=config)
+
+
+def test_parts_share_the_clips_and_their_answers(tmp_path: Path, judge: Judge) -> None:
+    asked_for: list[tuple[str, int]] = []
+
+    def generate(prompt: str, seed: int) -> np.ndarray:
+        asked_for.append((prompt, seed))
+        return np.full((2, 32, 32, 3), 90, np.uint8)
+
+    config = dataclasses.replace(SMALL, count=3, seeds=1)
+    parts = [evaluate_prompt(generate, judge, tmp_path, label="grey", config=dataclasses.replace(config, part=(i, 2))) for i in (1, 2)]
+    assert [part.generated["colour"].trials for part in parts] == [2, 1]
+    with (tmp_path / "answers-2-of-2.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"index": 1, "se')  # another process is writing
+    left = (tmp_path / "answers-2-of-2.jsonl").read_text()
+    whole = evaluate_prompt(generate, judge, tmp_path, label="grey", config=config)
+    assert whole.generated["colour"].trials == len(asked_for) == len(set(asked_for)) == 3
+    assert (tmp_path / "answers-2-of-2.jsonl").read_text() == left

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from diorama.cli.arguments import choose, parse
 from diorama.cli.geometry import evaluate
 from diorama.cli.progress import progress_bar
+from diorama.errors import InputError
 
 if TYPE_CHECKING:
     from diorama.evaluation.prompt import Reader
@@ -40,6 +41,8 @@ class Prompt:
     """Videos for each prompt."""
     limit: int | None = None
     """Generate only the first so many videos."""
+    part: str = "1/1"
+    """Share of this process: 1/2 and 2/2 in one folder make half of the videos each, and 1/1 there the report on all."""
     max_bodies: int = 2
     """Most objects in a prompt."""
     size: str = "128x128"
@@ -111,7 +114,15 @@ def _prompt(arguments: Sequence[str]) -> None:
     from diorama.shapes import parse_size
 
     width, height = parse_size(options.size)
-    config = PromptConfig(count=options.prompts, seeds=options.seeds, limit=options.limit, max_bodies=options.max_bodies, width=width, height=height)
+    config = PromptConfig(
+        count=options.prompts,
+        seeds=options.seeds,
+        limit=options.limit,
+        part=_part(options.part),
+        max_bodies=options.max_bodies,
+        width=width,
+        height=height,
+    )
     prepare_cpu()
     pipeline = Pipeline.load(options.model, options.device)
     asked = Request(prompt="", candidates=options.candidates, takes=options.takes)
@@ -140,6 +151,13 @@ def _prompt(arguments: Sequence[str]) -> None:
         )
     print(report.text())
     print(f"sheets and answers: {options.out}")
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal()):
+        raise InputError(f"--part {text} is not understood; give its number and their count, such as 1/2")
+    return int(number), int(of)
 
 
 def _reader(options: Prompt) -> Reader:

@@ -10,7 +10,7 @@ from typing import Any
 from diorama.checkpoint import write_text
 from diorama.errors import InputError
 
-__all__ = ["append", "claim", "recall"]
+__all__ = ["append", "claim", "file_of", "recall", "recall_parts"]
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -31,18 +31,36 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         raise InputError(f"{folder} holds answers of another model, judge or other settings; give another folder or remove it")
 
 
+def file_of(folder: Path, name: str, part: tuple[int, int]) -> Path:
+    """Return the file that part ``number`` of ``of`` adds its lines to; processes that share a folder have one each."""
+    number, of = part
+    return folder / (f"{name}.jsonl" if of == 1 else f"{name}-{number}-of-{of}.jsonl")
+
+
 def recall(path: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a file of JSON lines, none if it is not there, and cut off one that a crash left unfinished."""
+    rows, whole = _whole_lines(path)
+    if not whole:
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def recall_parts(folder: Path, name: str, part: tuple[int, int]) -> list[dict[str, Any]]:
+    """Return the whole lines of all parts' files; only the own one is cut, for others may be at work."""
+    own = file_of(folder, name, part)
+    others = sorted({folder / f"{name}.jsonl", *folder.glob(f"{name}-*-of-*.jsonl")} - {own})
+    return recall(own) + [row for path in others for row in _whole_lines(path)[0]]
+
+
+def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Return the lines up to one that is cut off, and whether there is none such."""
     rows: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for line in lines:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            break
-    if len(rows) < len(lines):
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return rows
+            return rows, False
+    return rows, True
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:

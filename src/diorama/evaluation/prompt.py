@@ -16,7 +16,7 @@ import numpy as np
 
 from diorama.config import to_dict
 from diorama.errors import DataError, InputError
-from diorama.evaluation.answers import append, claim, recall
+from diorama.evaluation.answers import append, claim, file_of, recall_parts
 from diorama.evaluation.clips import EVALUATION_SEED
 from diorama.evaluation.judge import Reading
 from diorama.evaluation.report import PromptReport
@@ -54,6 +54,8 @@ class PromptConfig:
     """Clips for each prompt."""
     limit: int | None = None
     """Generate only the first so many clips."""
+    part: tuple[int, int] = (1, 1)
+    """Number and count of the processes that share them out in one folder; the first of one asks for all that are missing."""
     max_bodies: int = 2
     """Bodies in a prompt: from 1 to this."""
     motions: tuple[Motion, ...] = MOTIONS
@@ -74,6 +76,8 @@ class PromptConfig:
     def __post_init__(self) -> None:
         if self.count < 1 or self.seeds < 1 or (self.limit is not None and self.limit < 1):
             raise InputError(f"{self.count} prompts x {self.seeds} seeds with limit {self.limit} ask for nothing; give at least 1 of each")
+        if not 1 <= self.part[0] <= self.part[1]:
+            raise InputError(f"part {self.part[0]}/{self.part[1]} is none; give 1/2 and 2/2 to two processes, for example")
         if not 1 <= self.max_bodies <= 4:
             raise InputError(f"prompts with up to {self.max_bodies} bodies cannot be asked; give 1 to 4")
 
@@ -143,12 +147,11 @@ def rendered_grades(
     Args:
         asked: The prompts.
         judge: Who reads the clips.
-        folder: Keeps what is done in ``rendered.jsonl``.
+        folder: Keeps what is done in ``rendered.jsonl``, or in a file of the part's own.
         config: Config of the prompts.
         progress: Called with clips done and clips in all.
     """
-    path = folder / "rendered.jsonl"
-    known: dict[int, dict[str, bool]] = {row["index"]: row["grade"] for row in recall(path)}
+    known: dict[int, dict[str, bool]] = {row["index"]: row["grade"] for row in recall_parts(folder, "rendered", config.part)}
     for done, question in enumerate(asked, start=1):
         if question.index not in known:
             clip = make_clip(
@@ -161,7 +164,7 @@ def rendered_grades(
                 num_bodies=len(question.scene.bodies),
             )
             known[question.index] = grade(question.scene, judge.read([clip.frames.numpy()])[0])
-            append(path, {"index": question.index, "grade": known[question.index]})
+            append(file_of(folder, "rendered", config.part), {"index": question.index, "grade": known[question.index]})
         if progress is not None:
             progress(done, len(asked))
     return [known[question.index] for question in asked]
@@ -177,22 +180,22 @@ def evaluate_prompt(
         judge: Reads them.
         folder: Takes ``answers.jsonl`` (one line a clip), ``rendered.jsonl``, ``sheets/`` (contact sheets), ``report.json`` and ``report.txt``.
         label: Names the generator and its settings; a folder goes on only with the label it was started with.
-        config: What is asked.
+        config: What is asked; a part reports of its own clips, and who asks for all finds those of every part done.
         progress: Called with ``"generated"`` or ``"rendered"``, clips done and clips in all.
 
     Raises:
         InputError: the folder holds another generator's or config's answers.
     """
     asked = questions(config)
-    wanted = [(question, seed) for seed in range(config.seeds) for question in asked][: config.limit]
-    settings = {key: value for key, value in to_dict(config).items() if key != "limit"}
+    wanted = [(question, seed) for seed in range(config.seeds) for question in asked][: config.limit][config.part[0] - 1 :: config.part[1]]
+    settings = {key: value for key, value in to_dict(config).items() if key not in ("limit", "part")}
     claim(folder, {"label": label, "judge": judge.identity(), **settings})
-    answers = {(row["index"], row["seed"]): row for row in recall(folder / "answers.jsonl")}
+    answers = {(row["index"], row["seed"]): row for row in recall_parts(folder, "answers", config.part)}
     for done, (question, seed) in enumerate(wanted, start=1):
         if (question.index, seed) not in answers:
             frames = generate(question.prompt, seed)
             answers[question.index, seed] = _answer(question, seed, judge.read([frames])[0])
-            _keep(folder, answers[question.index, seed], frames, config.fps)
+            _keep(folder, answers[question.index, seed], frames, config)
         if progress is not None:
             progress("generated", done, len(wanted))
     used = {question.index: question for question, _ in wanted}
@@ -227,10 +230,10 @@ def _answer(question: Question, seed: int, reading: Reading) -> dict[str, Any]:
     }
 
 
-def _keep(folder: Path, answer: dict[str, Any], frames: np.ndarray, fps: float) -> None:
+def _keep(folder: Path, answer: dict[str, Any], frames: np.ndarray, config: PromptConfig) -> None:
     """Write a contact sheet, then the answer's line."""
     sheets = folder / "sheets"
     sheets.mkdir(parents=True, exist_ok=True)
     right = "right" if answer["grade"]["all five"] else "wrong"
-    contact_sheet(Clip(frames=frames, fps=fps), columns=5, rows=1).save(sheets / f"{answer['index']:03d}-{answer['seed']}-{right}.png")
-    append(folder / "answers.jsonl", answer)
+    contact_sheet(Clip(frames=frames, fps=config.fps), columns=5, rows=1).save(sheets / f"{answer['index']:03d}-{answer['seed']}-{right}.png")
+    append(file_of(folder, "answers", config.part), answer)
