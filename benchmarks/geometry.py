@@ -1,6 +1,7 @@
 """The geometry room measured: worlds with known cameras, real clips, what breaks them, and what a model generates.
 
     python benchmarks/geometry.py [--show 1 2 3 4] [--out runs/geometry] [--videos ../shared/data/video] [--seeds 2] [--frames 48] [--quick]
+        [--sfm-seconds 3000]
 
 (1) a rendered orbit against its true cameras, with wall time; (2) real clips, moving and static; (3) every negative control against every
 positive on the headline score; (4) real, rendered, coded and generated videos side by side. ``--references`` writes the packaged rows.
@@ -50,7 +51,12 @@ class Bench:
         self.out, self.videos = options.out, options.videos
         steps = 0 if options.quick else options.steps
         self.config = MeasureConfig(
-            num_frames=options.frames, nerf_steps=steps, splat_steps=steps, nerf_seconds=options.seconds, splat_seconds=options.seconds
+            num_frames=options.frames,
+            nerf_steps=steps,
+            splat_steps=steps,
+            nerf_seconds=options.seconds,
+            splat_seconds=options.seconds,
+            sfm_seconds=options.sfm_seconds,
         )
         self.seeds, self.prompts = options.seeds, options.prompts
 
@@ -259,6 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=48)
     parser.add_argument("--steps", type=int, default=2000, help="of NeRF and of splatting")
     parser.add_argument("--seconds", type=float, default=150.0, help="for each of them at most")
+    parser.add_argument("--sfm-seconds", type=float, default=3000.0, help="for structure from motion at most: a loaded machine must not decide a row")
     parser.add_argument("--quick", action="store_true", help="leave NeRF and splats out")
     parser.add_argument("--references", action="store_true")
     options = parser.parse_args(arguments)
