@@ -13,6 +13,7 @@ import torch
 
 from diorama.checkpoint import load_file, write_file
 from diorama.errors import CheckpointError, InputError, TooLargeError
+from diorama.interop.compile import compile_transformers
 from diorama.interop.lora import Change, Lora, LoraFile, merge_lora, save_lora
 from diorama.interop.plan import Work, read_blueprint
 from diorama.interop.quantise import WeightOnlyLinear
@@ -95,6 +96,25 @@ def test_a_lora_is_for_all_transformers_or_for_one_of_two(folder: Path, tmp_path
     assert changed(LoraFile(file), wide=True) == [False, True]
     with pytest.raises(InputError, match="nothing for the transformer of high noise"):
         changed(LoraFile(file, expert="high"), wide=True)
+
+
+def test_what_the_device_cannot_do_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
+    for settings, message in (
+        (Settings(compile="graphs"), "--compile graphs replays CUDA graphs and this runs on cpu"),
+        (Settings(quantise="fp8-products"), "--quantise fp8-products needs a CUDA card"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_fitted(tmp_path / "nothing", "cpu", settings)
+
+
+def test_compiled_blocks_change_no_picture(folder: Path) -> None:
+    plain = load_models(folder, "cpu")
+    torch.compiler.reset()
+    compiled = copy.deepcopy(plain)
+    fitted.fit_models([compiled.transformer], compiled.autoencoder, Settings(), torch.device("cpu"))
+    compile_transformers([compiled.transformer], "blocks", backend="eager")
+    assert np.array_equal(frames(compiled), frames(plain))
+    torch.compiler.reset()
 
 
 def test_a_tile_off_the_grid_is_refused_before_sampling(folder: Path) -> None:

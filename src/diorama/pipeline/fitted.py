@@ -12,7 +12,7 @@ import torch
 from diorama import runtime
 from diorama.errors import InputError
 from diorama.interop.catalogue import find_known
-from diorama.interop.fit import fit_models, fit_text_encoder
+from diorama.interop.fit import check_settings, fit_models, fit_text_encoder
 from diorama.interop.folder import defaults_of, window_of
 from diorama.interop.lora import Expert, LoraFile, load_lora, merge_lora
 from diorama.interop.plan import Blueprint, Footprint, Work, blueprint_of, check_fits, read_blueprint
@@ -32,16 +32,17 @@ def load_fitted(source: str | Path | None, device: str, settings: Settings, lora
     Args:
         source: As for `load_models`.
         device: As for `load_models`.
-        settings: Number formats, what waits on the host, tiles.
+        settings: Number formats, what waits on the host, what is compiled, tiles.
         loras: Merged in this order, each into every transformer unless it is for one of two.
 
     Raises:
         CheckpointError: the model or a LoRA cannot be read, or they do not belong together.
-        InputError: the device is absent, or a setting does not fit the model.
+        InputError: the device is absent, or a setting does not fit it or the model.
     """
     if settings == Settings() and not loras:
         return load_models(source, device)
     where, dtype = runtime.choose_device(device), settings.torch_dtype
+    check_settings(settings, where)
     if dtype is None and _is_large(source):
         dtype = runtime.fast_dtype(where)
     models = load_models(source, "cpu", dtype)
