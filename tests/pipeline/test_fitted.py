@@ -139,6 +139,10 @@ def test_what_cannot_fit_is_refused_before_it_is_read(folder: Path, monkeypatch:
     monkeypatch.setattr(fitted, "memories", lambda device: (None, 100 * 2**20))
     with pytest.raises(TooLargeError, match=r"33 frames of 128x128 with .* take about 0\.\d GiB of 0\.1 on the host"):
         check_typed(folder, {}, Settings(), "cpu")
+    for name in ("wan2.1-t2v-1.3b", Path("Wan-AI/Wan2.2-T2V-A14B-Diffusers@main")):  # nothing is downloaded
+        with pytest.raises(TooLargeError, match=r"81 frames of \d+x\d+ with Wan-AI/.* take about .* on the host"):
+            check_typed(name, {}, Settings(), "cpu")
+    check_typed("someone/else", {}, Settings(), "cpu")
     check_typed(folder / "transformer", {}, Settings(), "cpu")  # not a model folder: reading it says what is wrong
     monkeypatch.setattr(fitted, "memories", lambda device: (2**21, 2**40))
     with pytest.raises(TooLargeError, match="on the card"):

@@ -87,8 +87,8 @@ class Sampling:
     """Draw this many first frames, or stills, and take the one that shows best what the prompt says; only where nothing is given of the clip."""
     takes: Annotated[int | None, _shown("N", "as the model prefers")] = None
     """Sketch this many times how the first frame goes on, and make the take that shows best what the prompt says; 1 is twice as fast."""
-    model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None
-    """Model folder."""
+    model: Annotated[Path | None, _shown("FOLDER|NAME", "the packaged model")] = None
+    """Model folder, hub repository, or a name of `diorama models list`."""
     device: Annotated[str, _shown("NAME", "auto")] = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
 

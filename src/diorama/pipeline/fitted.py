@@ -11,7 +11,7 @@ import torch
 
 from diorama import runtime
 from diorama.errors import InputError
-from diorama.interop.catalogue import find_known
+from diorama.interop.catalogue import find_known, known_as
 from diorama.interop.fit import check_settings, fit_models, fit_text_encoder
 from diorama.interop.folder import defaults_of, window_of
 from diorama.interop.lora import Expert, LoraFile, load_lora, merge_lora
@@ -136,10 +136,10 @@ def typed_work(blueprint: Blueprint, typed: Mapping[str, Any], defaults: Mapping
 
 
 def check_typed(source: str | Path, typed: Mapping[str, Any], settings: Settings, device: str) -> None:
-    """Refuse what was typed if it cannot fit, as far as the configs of a model folder tell; other sources are checked when they are read.
+    """Refuse what was typed if it cannot fit, before anything is downloaded or read.
 
     Args:
-        source: A model folder.
+        source: A model folder in diffusers' layout, or an open model's name or repository; of others too little is known.
         typed: Keywords of ``Options``.
         settings: How the model will be read.
         device: As for `load_models`.
@@ -149,7 +149,8 @@ def check_typed(source: str | Path, typed: Mapping[str, Any], settings: Settings
         InputError: a value is off the model's grid.
     """
     folder = Path(source)
-    if all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder")):
+    known = not folder.exists() and known_as(str(source)) is not None
+    if known or all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder")):
         blueprint, work, _ = request_of(folder, typed)
         check_request(blueprint, work, settings, device)
 
