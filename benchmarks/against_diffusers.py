@@ -6,8 +6,8 @@
 Weights are random. ``small`` has 51 M parameters in the transformer and an autoencoder of half Wan's width; ``1.3b`` is Wan 2.1's
 1.3B text-to-video graph with its autoencoder. On a GPU at full size: ``generate --model 1.3b --device cuda --dtype bf16 --size 832x480
 --frames 81``. Times are medians over the repeats, of the processor's seconds on a CPU (other work on the machine does not count) and of
-the clock's on a GPU; memory is the peak of a run above what was taken before it. ``load`` writes the 1.3B folder with diffusers, several
-GB below --folder, and reads it.
+the clock's on a GPU; memory is the peak of the first run, which is not timed, above what was taken before it. ``load`` writes the 1.3B
+folder with diffusers, several GB below --folder, and reads it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import os
 os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
+import contextlib
+import ctypes
 import math
 import shutil
 import statistics
@@ -63,9 +65,12 @@ class Run:
     """What it made."""
 
 
-def measured(call: Callable[[], Tensor], device: torch.device) -> Run:
-    """Run a call once."""
+def measured(call: Callable[[], Tensor], device: torch.device, *, fresh: bool = False) -> Run:
+    """Run a call once; ``fresh`` gives memory that was freed before back to the system, so that the peak is the call's and its time is not."""
     runtime.synchronize(device)
+    if fresh and device.type == "cpu":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = _reset_peak(device)
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     start = clock()
@@ -97,12 +102,11 @@ def _status(name: str) -> int:
 
 
 def compared(label: str, theirs: Callable[[], Tensor], ours: Callable[[], Tensor], device: torch.device, repeats: int) -> list[str]:
-    """Return a row: both run in turns after one unmeasured round."""
-    theirs(), ours()
+    """Return a row: both run in turns after one round for what is made once and for the memory."""
+    memory = [measured(call, device, fresh=True).memory for call in (theirs, ours)]
     pairs = [(measured(theirs, device), measured(ours, device)) for _ in range(repeats)]
     ratios = sorted(a.seconds / b.seconds for a, b in pairs)
     one, other = (statistics.median(pair[i].seconds for pair in pairs) for i in (0, 1))
-    memory = [max(pair[i].memory for pair in pairs) for i in (0, 1)]
     row = [label, f"{one:.2f}", f"{other:.2f}", f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"]
     row += [f"{memory[0] / GIB:.2f}", f"{memory[1] / GIB:.2f}", f"{psnr(pairs[0][0].output, pairs[0][1].output):.1f}"]
     print("   ", *row, flush=True)

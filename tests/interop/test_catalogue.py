@@ -7,7 +7,7 @@ import torch
 
 from diorama.autoencoder.model import Autoencoder
 from diorama.errors import InputError
-from diorama.interop.catalogue import KNOWN, T5Sizes, find_known
+from diorama.interop.catalogue import KNOWN, T5Sizes, find_known, known_as
 from diorama.interop.plan import blueprint_of
 
 BILLIONS = {
@@ -55,5 +55,7 @@ def test_models_are_found_by_name_and_by_repository() -> None:
     for name in ("wan2.1-t2v-1.3b", "Wan2.1-T2V-1.3B", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "wan-ai/wan2.1-t2v-1.3b"):
         assert find_known(name) is known
     assert find_known("runs/mine") is None
+    assert known_as("Wan-AI/Wan2.2-TI2V-5B-Diffusers@main") is KNOWN["wan2.2-ti2v-5b"]
+    assert known_as("wan2.1-t2v-13b") is None
     with pytest.raises(InputError, match=r"no open model 'wan2\.1-t2v-13b'; did you mean 'wan2\.1-t2v-1\.3b'"):
         find_known("wan2.1-t2v-13b")

@@ -72,6 +72,12 @@ def test_denoising_takes_what_a_whole_transformer_does_with_numbers() -> None:
         latents = [torch.zeros(4, 4, 16, 16) for _ in range(2)]
         model(model.pack(latents, [0.5, 0.5]), text)
     assert denoising_bytes(config, grid, 2, dtype=torch.float32, device="cpu", num_text=9) == pytest.approx(counter.peak, rel=0.15)
+    with torch.inference_mode(), _Counter() as counter:
+        text = model.encode_text(torch.zeros(2, 9, 16))
+        both = [model(model.pack([latents[i]], [0.5]), text.select([i])) for i in range(2)]
+    del both
+    taken = denoising_bytes(config, grid, 2, dtype=torch.float32, device="cpu", num_text=9, together=1)
+    assert taken == pytest.approx(counter.peak, rel=0.15)
 
 
 def test_more_of_anything_takes_more() -> None:

@@ -20,6 +20,7 @@ from diorama.interop.plan import USABLE, Blueprint, Work, check_fits, coded_regi
 from diorama.interop.settings import Settings
 from diorama.pipeline.load import model_folder
 from diorama.transformer import Transformer, TransformerConfig
+from diorama.transformer.model import BATCHED_TOKENS
 
 MIB = 2**20
 WAN = TransformerConfig(
@@ -105,6 +106,21 @@ def test_more_frames_take_more_and_a_window_bounds_them() -> None:
     assert footprint(MODEL, replace(WORK, guided=False), Settings()).stages["denoise"] < one.stages["denoise"]
 
 
+def test_large_clips_are_evaluated_one_by_one() -> None:
+    guided, alone = (replace(WORK, width=1024, height=1024, num_frames=frames, guided=True) for frames in (13, 17))
+    small, large = math.prod(grid_of(MODEL, guided)), math.prod(grid_of(MODEL, alone))
+    assert small <= BATCHED_TOKENS < large
+    two, one = (footprint(MODEL, work, Settings()).stages["denoise"] for work in (guided, alone))
+    assert 1.1 * two * large / small / 2 > one > two * large / small / 2
+    unguided = footprint(MODEL, replace(alone, guided=False), Settings()).stages["denoise"]
+    assert unguided < one < 1.2 * unguided, "the second text and velocity remain"
+
+
+def test_what_products_in_fp8_round_takes_memory() -> None:
+    weights, products = (footprint(MODEL, WORK, Settings(quantise=precision)).stages["denoise"] for precision in ("fp8", "fp8-products"))
+    assert products - weights == 3 * 2 * math.prod(grid_of(MODEL, WORK)) * WAN.ffn_dim
+
+
 def test_what_is_kept_for_the_next_step_takes_memory_for_each_expert() -> None:
     plain, kept = (footprint(MODEL, replace(WORK, cached=cached), Settings()).stages["denoise"] for cached in (False, True))
     tokens = math.prod(grid_of(MODEL, WORK))
@@ -167,6 +183,8 @@ def test_where_no_settings_fit_less_is_offered() -> None:
 def test_what_was_typed_stays() -> None:
     for choice, _ in fitting(MODEL, WORK, Settings(quantise="fp8", tile=64), card=2**40, host=None):
         assert (choice.quantise, choice.tile) == ("fp8", 64)
+    assert {choice.offload for choice, _ in fitting(MODEL, WORK, Settings(compile="blocks"), card=2**40, host=None)} == {"none", "model"}
+    assert {choice.offload for choice, _ in fitting(MODEL, WORK, Settings(compile="graphs"), card=2**40, host=None)} == {"none"}
     first, *_ = fitting(MODEL, WORK, Settings(), card=2**40, host=2**40)
     assert first[0] == Settings(), "the fastest comes first"
     assert torch.float32 not in {choice.torch_dtype for choice, _ in fitting(MODEL, WORK, Settings(), card=2**40, host=None)}

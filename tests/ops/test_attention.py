@@ -77,7 +77,21 @@ def test_bf16_stays_within_rounding_with_gradients(kept, monkeypatch):
         assert (a.float() - b).abs().max() < 0.02 * b.abs().max()
 
 
+@pytest.mark.parametrize("amx", [True, False], ids=["fused", "written out"])
+def test_bf16_without_a_gradient_stays_within_rounding(amx, monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    g = torch.Generator().manual_seed(6)
+    half = torch.randn(3, 14, 2, 16, generator=g).bfloat16()
+    expected = attention_plain(*half.float(), (6, 6, 2))
+    assert (attention(*half, (6, 6, 2)).float() - expected).abs().max() < 0.02 * expected.abs().max()
+    key, value = torch.randn(2, 2, 2, 3, 16, generator=g).bfloat16()
+    for mask in (torch.tensor([[True, True, False], [True, True, True]]), torch.randn(2, 3, generator=g)):
+        expected = cross_attention_plain(half[0].float(), key.float(), value.float(), (7, 7), mask)
+        assert (cross_attention(half[0], key, value, (7, 7), mask).float() - expected).abs().max() < 0.02 * expected.abs().max()
+
+
 def test_chunks_of_queries_equal_the_whole(monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
     g = torch.Generator().manual_seed(5)
     q, k, v = torch.randn(3, 20, 2, 16, generator=g).bfloat16()
     whole = attention(q, k, v, (10, 10))

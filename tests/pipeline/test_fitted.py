@@ -13,6 +13,7 @@ import torch
 
 from diorama.checkpoint import load_file, write_file
 from diorama.errors import CheckpointError, InputError, TooLargeError
+from diorama.interop.compile import compile_transformers
 from diorama.interop.lora import Change, Lora, LoraFile, merge_lora, save_lora
 from diorama.interop.plan import Work, read_blueprint
 from diorama.interop.quantise import WeightOnlyLinear
@@ -97,6 +98,25 @@ def test_a_lora_is_for_all_transformers_or_for_one_of_two(folder: Path, tmp_path
         changed(LoraFile(file, expert="high"), wide=True)
 
 
+def test_what_the_device_cannot_do_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
+    for settings, message in (
+        (Settings(compile="graphs"), "--compile graphs replays CUDA graphs and this runs on cpu"),
+        (Settings(quantise="fp8-products"), "--quantise fp8-products needs a CUDA card"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_fitted(tmp_path / "nothing", "cpu", settings)
+
+
+def test_compiled_blocks_change_no_picture(folder: Path) -> None:
+    plain = load_models(folder, "cpu")
+    torch.compiler.reset()
+    compiled = copy.deepcopy(plain)
+    fitted.fit_models([compiled.transformer], compiled.autoencoder, Settings(), torch.device("cpu"))
+    compile_transformers([compiled.transformer], "blocks", backend="eager")
+    assert np.array_equal(frames(compiled), frames(plain))
+    torch.compiler.reset()
+
+
 def test_a_tile_off_the_grid_is_refused_before_sampling(folder: Path) -> None:
     with pytest.raises(InputError, match="a tile of 100 pixels is off the grid"):
         load_fitted(folder, "cpu", Settings(tile=100))
@@ -119,6 +139,10 @@ def test_what_cannot_fit_is_refused_before_it_is_read(folder: Path, monkeypatch:
     monkeypatch.setattr(fitted, "memories", lambda device: (None, 100 * 2**20))
     with pytest.raises(TooLargeError, match=r"33 frames of 128x128 with .* take about 0\.\d GiB of 0\.1 on the host"):
         check_typed(folder, {}, Settings(), "cpu")
+    for name in ("wan2.1-t2v-1.3b", Path("Wan-AI/Wan2.2-T2V-A14B-Diffusers@main")):  # nothing is downloaded
+        with pytest.raises(TooLargeError, match=r"81 frames of \d+x\d+ with Wan-AI/.* take about .* on the host"):
+            check_typed(name, {}, Settings(), "cpu")
+    check_typed("someone/else", {}, Settings(), "cpu")
     check_typed(folder / "transformer", {}, Settings(), "cpu")  # not a model folder: reading it says what is wrong
     monkeypatch.setattr(fitted, "memories", lambda device: (2**21, 2**40))
     with pytest.raises(TooLargeError, match="on the card"):

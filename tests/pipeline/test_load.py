@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from diorama.errors import CheckpointError, ConfigError
+from diorama.errors import CheckpointError, ConfigError, InputError
+from diorama.pipeline import load
 from diorama.pipeline.load import Models, SchedulerConfig, load_models, model_folder, save_models, write_index
 
 
@@ -55,6 +56,17 @@ def test_what_is_no_folder_is_said(source: str | Path, said: str, tmp_path: Path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=said):
         model_folder(source)
+
+
+def test_an_open_model_is_fetched_by_its_name(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fetched: list[str] = []
+    monkeypatch.setattr(load, "fetch", lambda repository: fetched.append(repository) or folder)
+    for source in ("wan2.1-t2v-1.3b", Path("Wan2.2-T2V-A14B"), "Wan-AI/Wan2.1-VACE-14B"):
+        assert model_folder(source) == folder
+    assert fetched == ["Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "Wan-AI/Wan2.2-T2V-A14B-Diffusers", "Wan-AI/Wan2.1-VACE-14B"]
+    with pytest.raises(InputError, match=r"no open model 'wan2\.1-t2v-13b'; did you mean 'wan2\.1-t2v-1\.3b'"):
+        model_folder("wan2.1-t2v-13b")
 
 
 def test_a_folder_without_index_or_parts_is_said(folder: Path, tmp_path: Path) -> None:

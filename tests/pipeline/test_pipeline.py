@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import diorama
 from diorama.errors import InputError
+from diorama.interop.lora import Change, Lora, save_lora
+from diorama.interop.quantise import WeightOnlyLinear
+from diorama.interop.settings import Settings
 from diorama.pipeline import Pipeline, modes
 from diorama.pipeline.film import Film, Made
 from diorama.pipeline.items import Guide
@@ -40,6 +44,18 @@ def test_same_seed_same_frames_from_two_loads(folder: Path) -> None:
     one, two = (Pipeline.load(folder, "cpu").generate("a red ball", seed=7, **QUICK) for _ in range(2))
     assert np.array_equal(one.frames, two.frames)
     assert one.metadata == two.metadata
+
+
+def test_settings_and_loras_are_given_in_python_too(folder: Path, tmp_path: Path) -> None:
+    rounded = Pipeline.load(folder, "cpu", settings=Settings(quantise="int8", tile=32))
+    assert rounded.models.tile == 32
+    assert any(isinstance(module, WeightOnlyLinear) for module in rounded.models.transformer.modules())
+    generator = torch.Generator().manual_seed(0)
+    change = Change(down=torch.randn(2, 32, generator=generator), up=torch.randn(32, 2, generator=generator))
+    file = save_lora(Lora(changes={"blocks.1.attn1.to_v": change}), tmp_path / "a.safetensors")
+    assert Pipeline.load(folder, "cpu", loras=[f"{file}:0.5"]).hash != Pipeline.load(folder, "cpu").hash
+    with pytest.raises(InputError, match=r"dtype torch\.float32 is given beside settings or LoRAs"):
+        Pipeline.load(folder, "cpu", torch.float32, settings=Settings())
 
 
 @pytest.mark.parametrize("size", [(64, 32), (32, 64), (48, 48)])

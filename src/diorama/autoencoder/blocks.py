@@ -16,7 +16,7 @@ from diorama.ops.conv import CausalConv3d, TimeCache, is_bound_by_products
 from diorama.ops.norm import ChannelNorm
 from diorama.ops.upsample import upsampled_conv
 
-__all__ = ["Attention", "Down", "MidBlock", "ResidualBlock", "Up", "activated", "average_down", "duplicate_up", "patchify", "unpatchify"]
+__all__ = ["Attention", "Down", "MidBlock", "ResidualBlock", "Up", "average_down", "duplicate_up", "patchify", "unpatchify"]
 
 
 class ResidualBlock(nn.Module):
@@ -44,19 +44,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: TimeCache | None = None) -> Tensor:
         """Map ``[B, in_channels, T, H, W]`` to ``[B, out_channels, T, H, W]``."""
-        h = self.conv1(activated(self.norm1(x)), cache)
+        h = self.conv1(self.norm1.activated(x), cache)
         if hasattr(self, "time_conv"):
             h = self.time_conv(h, cache)
-        h = self.conv2(activated(self.norm2(h)), cache)
+        h = self.conv2(self.norm2.activated(h), cache)
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
         if torch.is_grad_enabled() or h.dtype != shortcut.dtype:
             return shortcut + h  # type: ignore[no-any-return]
         return h.add_(shortcut)  # type: ignore[no-any-return]
-
-
-def activated(x: Tensor) -> Tensor:
-    """Return SiLU of a tensor that nothing else holds, in its own memory where no gradient is wanted."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class Attention(nn.Module):

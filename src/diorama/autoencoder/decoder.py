@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from diorama.autoencoder.blocks import MidBlock, ResidualBlock, Up, activated, duplicate_up
+from diorama.autoencoder.blocks import MidBlock, ResidualBlock, Up, duplicate_up
 from diorama.autoencoder.config import AutoencoderConfig
 from diorama.ops.conv import CausalConv3d, TimeCache
 from diorama.ops.norm import ChannelNorm
@@ -78,4 +78,4 @@ class Decoder(nn.Module):
             x = self.mid_block(x, cache)
         for block in self.up_blocks:
             x = block(x, cache)
-        return self.conv_out(activated(self.norm_out(x)), cache)  # type: ignore[no-any-return]
+        return self.conv_out(self.norm_out.activated(x), cache)  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from diorama.autoencoder.blocks import Down, MidBlock, ResidualBlock, activated, average_down
+from diorama.autoencoder.blocks import Down, MidBlock, ResidualBlock, average_down
 from diorama.autoencoder.config import AutoencoderConfig
 from diorama.ops.conv import CausalConv3d, TimeCache
 from diorama.ops.norm import ChannelNorm
@@ -68,4 +68,4 @@ class Encoder(nn.Module):
             x = block(x, cache)
         if self.mid_block is not None:
             x = self.mid_block(x, cache)
-        return self.conv_out(activated(self.norm_out(x)), cache)  # type: ignore[no-any-return]
+        return self.conv_out(self.norm_out.activated(x), cache)  # type: ignore[no-any-return]

@@ -87,8 +87,8 @@ class Sampling:
     """Draw this many first frames, or stills, and take the one that shows best what the prompt says; only where nothing is given of the clip."""
     takes: Annotated[int | None, _shown("N", "as the model prefers")] = None
     """Sketch this many times how the first frame goes on, and make the take that shows best what the prompt says; 1 is twice as fast."""
-    model: Annotated[Path | None, _shown("FOLDER", "the packaged model")] = None
-    """Model folder."""
+    model: Annotated[Path | None, _shown("FOLDER|NAME", "the packaged model")] = None
+    """Model folder, hub repository, or a name of `diorama models list`."""
     device: Annotated[str, _shown("NAME", "auto")] = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
 
@@ -101,12 +101,14 @@ class Memory:
     """Merge a LoRA, at a strength of 1 or SCALE, with :high or :low into one of two experts, as in Wan 2.2 A14B; may be given several times."""
     dtype: Annotated[Literal["bf16", "float32"] | None, _shown(None, "by model and device")] = None
     """Number format of weights and products."""
-    quantise: Annotated[Literal["int8", "fp8"] | None, _shown(None, "none")] = None
-    """Keep the weights of linear layers in 8 bits."""
+    quantise: Annotated[Literal["int8", "fp8", "fp8-products"] | None, _shown(None, "none")] = None
+    """Keep the weights of linear layers in 8 bits; fp8-products multiplies in 8 bits too, which cards since Ada and Hopper do twice as fast."""
     offload: Annotated[Literal["none", "model", "block"], _shown(None, "none")] = "none"
     """What waits in the host's memory until it is used: every part but one, or the weights of the blocks too."""
     tile: Annotated[int | None, _shown("PIXELS", "whole frames")] = None
     """Decode in tiles of this side."""
+    compile: Annotated[Literal["none", "blocks", "graphs"], _shown(None, "none")] = "none"
+    """Compile the transformer's blocks before the first step, which takes a minute or so; graphs replays them as CUDA graphs too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +233,7 @@ def _load(options: Shared) -> Models:
     from diorama.pipeline.fitted import check_typed, load_fitted
 
     memory, sampling = options.memory, options.sampling
-    settings = Settings(dtype=memory.dtype, quantise=memory.quantise, offload=memory.offload, tile=memory.tile)
+    settings = Settings(dtype=memory.dtype, quantise=memory.quantise, offload=memory.offload, tile=memory.tile, compile=memory.compile)
     loras = [parse_lora(text) for text in memory.lora]
     if sampling.model is not None:
         check_typed(sampling.model, options.typed(), settings, sampling.device)

@@ -68,7 +68,7 @@ class Plan:
     """Memory of the host; what is free here if left out."""
     dtype: Literal["bf16", "float32"] | None = None
     """Number format of weights and products."""
-    quantise: Literal["int8", "fp8"] | None = None
+    quantise: Literal["int8", "fp8", "fp8-products"] | None = None
     """Weights of linear layers in 8 bits."""
     offload: Literal["none", "model", "block"] = "none"
     """What waits in the host's memory."""

@@ -10,7 +10,7 @@ from diorama.autoencoder.config import AutoencoderConfig
 from diorama.errors import InputError, nearest
 from diorama.transformer.config import TransformerConfig
 
-__all__ = ["KNOWN", "UMT5_XXL", "Known", "T5Sizes", "find_known"]
+__all__ = ["KNOWN", "UMT5_XXL", "Known", "T5Sizes", "find_known", "known_as"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,16 +133,22 @@ KNOWN: dict[str, Known] = {
 """By the name that the command line takes. Graphs: the configs of Wan 2.1 and 2.2; number formats: as the repositories had them."""
 
 
+def known_as(name: str) -> Known | None:
+    """Return an open model by its name or its repository, in any case and any revision; None if it is another."""
+    wanted = name.lower().partition("@")[0]
+    for short, known in KNOWN.items():
+        if wanted in (short, known.repository.lower(), known.repository.lower().removesuffix("-diffusers")):
+            return known
+    return None
+
+
 def find_known(name: str) -> Known | None:
-    """Return an open model by its name or its repository, in any case; None if it is another.
+    """Return an open model as `known_as` does.
 
     Raises:
         InputError: the name is a near miss.
     """
-    wanted = name.lower()
-    for short, known in KNOWN.items():
-        if wanted in (short, known.repository.lower(), known.repository.lower().removesuffix("-diffusers")):
-            return known
-    if wanted.startswith("wan"):
+    wanted, known = name.lower(), known_as(name)
+    if known is None and wanted.startswith("wan"):
         raise InputError(f"there is no open model '{name}'{nearest(wanted, KNOWN) or '; known: ' + ', '.join(KNOWN)}")
-    return None
+    return known

@@ -64,38 +64,49 @@ def peak_bytes(run: Callable[[], object]) -> int:
     return counter.peak
 
 
-def denoising_bytes(config: TransformerConfig, grid: tuple[int, int, int], num_clips: int, *, dtype: torch.dtype, device: str, num_text: int) -> int:
+def denoising_bytes(
+    config: TransformerConfig,
+    grid: tuple[int, int, int],
+    num_clips: int,
+    *,
+    dtype: torch.dtype,
+    device: str,
+    num_text: int,
+    together: int | None = None,
+) -> int:
     """Return the peak of one evaluation of a transformer beside its weights, with its texts and the latents of the solver.
 
     Args:
         config: Of the transformer.
         grid: Tokens of a clip along time, height and width.
-        num_clips: Clips evaluated side by side: with guidance two.
+        num_clips: Clips that a step evaluates: with guidance two.
         dtype: Number format of the products.
         device: ``cpu`` or ``cuda``; on a CPU tokens of one time share their modulation.
         num_text: Text tokens of a clip.
+        together: How many of the clips are evaluated side by side; None for all.
     """
+    side_by_side = num_clips if together is None else together
     length, width, heads = math.prod(grid), config.hidden_size, config.num_attention_heads
     with _META:
         block = Block(config).to(dtype)
 
     def run() -> Tensor:
-        tokens = num_clips * length
-        rows = num_clips if device == "cpu" else tokens
+        tokens = side_by_side * length
+        rows = side_by_side if device == "cpu" else tokens
         x = torch.empty(rows, tokens // rows, width)
         context = Context(
-            lengths=(length,) * num_clips,
+            lengths=(length,) * side_by_side,
             rope=torch.empty(tokens, config.attention_head_dim // 2, 2),
-            modulation=torch.empty(num_clips, 6, width),
+            modulation=torch.empty(side_by_side, 6, width),
             rows=torch.zeros(rows, dtype=torch.long),
-            text_mask=torch.zeros(num_clips, num_text),
+            text_mask=torch.zeros(side_by_side, num_text),
             dtype=dtype,
         )
-        key, value = (torch.empty(num_clips, heads, num_text, config.attention_head_dim, dtype=dtype) for _ in range(2))
+        key, value = (torch.empty(side_by_side, heads, num_text, config.attention_head_dim, dtype=dtype) for _ in range(2))
         out: Tensor = block(x, key, value, context)
         return out
 
-    texts = (config.num_layers - 1) * 2 * num_clips * num_text * width * dtype.itemsize
+    texts = (config.num_layers * num_clips - side_by_side) * 2 * num_text * width * dtype.itemsize
     # The noised clip once for each text, its tokens, the velocities, and what the solver remembers.
     latents = 4 * length * math.prod(config.patch_size) * (2 * num_clips * config.in_channels + (2 * num_clips + 6) * config.out_channels)
     written_out = _WRITTEN_OUT if device == "cpu" and dtype == torch.bfloat16 else 0

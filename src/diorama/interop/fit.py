@@ -8,21 +8,32 @@ import torch
 from torch import nn
 
 from diorama.autoencoder.model import Autoencoder
+from diorama.interop.compile import check_compile, compile_transformers
 from diorama.interop.offload import BlockOffload, Part, PartOffload
 from diorama.interop.plan import AHEAD_LAYERS
-from diorama.interop.quantise import WeightOnlyLinear, quantise
+from diorama.interop.quantise import QuantisedLinear, check_precision, quantise
 from diorama.interop.settings import Settings
 from diorama.text import OnDemandTextEncoder, TextEncoder, load_umt5
 from diorama.transformer.model import Transformer
 
-__all__ = ["fit_models", "fit_text_encoder"]
+__all__ = ["check_settings", "fit_models", "fit_text_encoder"]
 
 _TRANSFORMER = ("forward", "encode_text")
 _AUTOENCODER = ("encode", "decode", "encode_chunk", "decode_chunk")
 
 
+def check_settings(settings: Settings, device: torch.device) -> None:
+    """Refuse settings that a device cannot follow, before a model is read.
+
+    Raises:
+        InputError: there are no products in fp8, no CUDA graphs, or no compiler for it.
+    """
+    check_precision(settings.quantise, device)
+    check_compile(settings.compile, device)
+
+
 def fit_models(transformers: Sequence[Transformer], autoencoder: Autoencoder, settings: Settings, device: torch.device) -> None:
-    """Round and place the parts of a model, in place.
+    """Round, place and compile the parts of a model, in place.
 
     Args:
         transformers: One, or two experts; on the host, LoRAs merged.
@@ -33,6 +44,11 @@ def fit_models(transformers: Sequence[Transformer], autoencoder: Autoencoder, se
     if settings.quantise is not None:
         for transformer in transformers:
             quantise(transformer.blocks, settings.quantise)
+    _place(transformers, autoencoder, settings, device)
+    compile_transformers(transformers, settings.compile)
+
+
+def _place(transformers: Sequence[Transformer], autoencoder: Autoencoder, settings: Settings, device: torch.device) -> None:
     if settings.offload == "none":
         for module in (*transformers, autoencoder):
             module.to(device)
@@ -46,7 +62,7 @@ def fit_models(transformers: Sequence[Transformer], autoencoder: Autoencoder, se
 
 
 def _offload_blocks(transformer: Transformer, device: torch.device) -> None:
-    largest = max(_bytes(layer) for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear | WeightOnlyLinear))
+    largest = max(_bytes(layer) for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear | QuantisedLinear))
     BlockOffload(transformer.blocks, device, AHEAD_LAYERS * largest)
     for name, child in transformer.named_children():
         if name != "blocks":
@@ -55,7 +71,7 @@ def _offload_blocks(transformer: Transformer, device: torch.device) -> None:
         setattr(transformer, name, nn.Parameter(parameter.to(device), requires_grad=False))
 
 
-def _bytes(layer: nn.Linear | WeightOnlyLinear) -> int:
+def _bytes(layer: nn.Linear | QuantisedLinear) -> int:
     return layer.weight.numel() * layer.weight.element_size()
 
 

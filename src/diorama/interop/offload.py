@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diorama.interop.quantise import WeightOnlyLinear
+from diorama.interop.quantise import QuantisedLinear
 
 __all__ = ["BlockOffload", "Part", "PartOffload"]
 
@@ -117,7 +117,7 @@ class BlockOffload:
         self._used: deque[tuple[Any, Tensor]] = deque()
         """Copies whose product may not be done, with the event that says so."""
         self._handles: list[Any] = []
-        large = [layer for layer in module.modules() if isinstance(layer, nn.Linear | WeightOnlyLinear)]
+        large = [layer for layer in module.modules() if isinstance(layer, nn.Linear | QuantisedLinear)]
         weights = [layer.weight for layer in large]
         for layer in large:
             _put(layer, None)

@@ -21,11 +21,11 @@ from diorama.checkpoint import read_json
 from diorama.errors import CheckpointError, InputError, TooLargeError
 from diorama.interop.catalogue import CLIP_PARAMETERS, Known, T5Sizes
 from diorama.interop.dryrun import decoding_bytes, denoising_bytes, encoding_bytes
-from diorama.interop.settings import DTYPES, Settings
+from diorama.interop.settings import DTYPES, OFFLOADS, Settings
 from diorama.runtime import fast_dtype
 from diorama.shapes import VideoShape
 from diorama.transformer.config import TransformerConfig, read_config
-from diorama.transformer.model import Transformer
+from diorama.transformer.model import BATCHED_TOKENS, Transformer
 
 __all__ = [
     "AHEAD_LAYERS",
@@ -54,6 +54,8 @@ AHEAD_LAYERS = 8
 """Linear layers, of the largest kind, that block offload has on the card at once."""
 RESIDUALS = 2
 """Token-wide tensors that residual caching keeps: what the first block added, and what the others did."""
+ROUNDED = 3
+"""Bytes beside each number of a layer's input while it is rounded for products in fp8: a scaled one in bf16 and the rounded one."""
 TEXT_TOKENS = 192
 """Tokens of a long prompt."""
 ENCODE_FRAMES = 16
@@ -288,6 +290,8 @@ def _stages(blueprint: Blueprint, work: Work, settings: Settings, how: tuple[tor
     dtype, device = how
     grid, coder = grid_of(blueprint, work), blueprint.autoencoder
     denoise = _denoising(blueprint.transformer, grid, 1 + work.guided, dtype, device)
+    if settings.quantise == "fp8-products":
+        denoise += ROUNDED * _together(grid, 1 + work.guided) * math.prod(grid) * blueprint.transformer.ffn_dim
     if work.cached:
         tokens = (1 + work.guided) * math.prod(grid)
         denoise += RESIDUALS * blueprint.experts * tokens * blueprint.transformer.hidden_size * dtype.itemsize
@@ -301,7 +305,13 @@ def _stages(blueprint: Blueprint, work: Work, settings: Settings, how: tuple[tor
 
 @cache
 def _denoising(config: TransformerConfig, grid: tuple[int, int, int], clips: int, dtype: torch.dtype, device: str) -> int:
-    return denoising_bytes(config, grid, clips, dtype=dtype, device=device, num_text=TEXT_TOKENS)
+    together = _together(grid, clips)
+    return denoising_bytes(config, grid, clips, dtype=dtype, device=device, num_text=TEXT_TOKENS, together=together)
+
+
+def _together(grid: tuple[int, int, int], clips: int) -> int:
+    """Return how many clips are evaluated side by side: large ones go one by one."""
+    return clips if math.prod(grid) <= BATCHED_TOKENS else 1
 
 
 @cache
@@ -334,7 +344,7 @@ def candidates(blueprint: Blueprint, settings: Settings) -> Iterator[Settings]:
     tiles = (settings.tile,) if settings.tile else (None, *(side for side in (512, 256) if side % blueprint.autoencoder.stride.space == 0))
     for offload in ("none", "model", "block") if settings.offload == "none" else (settings.offload,):
         for precision in (None, "int8") if settings.quantise is None and not blueprint.small else (settings.quantise,):
-            for tile in tiles:
+            for tile in tiles if offload in OFFLOADS[settings.compile] else ():
                 yield replace(settings, offload=offload, quantise=precision, tile=tile)
 
 

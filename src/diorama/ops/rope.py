@@ -52,6 +52,9 @@ def apply_rope(x: Tensor, table: Tensor, dtype: torch.dtype | None = None) -> Te
     Returns:
         ``[L, N, K]``, computed in float32.
     """
+    if torch.compiler.is_compiling():
+        # The compiler makes one loop of the 2 x 2 rotation, and none of complex numbers.
+        return apply_rope_plain(x, table, dtype)
     turn = torch.view_as_complex(table).unsqueeze(1)
     if not torch.is_grad_enabled():
         return _turned(x, turn, dtype or x.dtype)
@@ -79,8 +82,8 @@ def _turned(x: Tensor, turn: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.view_as_real(pairs * turn).flatten(-2).to(dtype)
 
 
-def apply_rope_plain(x: Tensor, table: Tensor) -> Tensor:
+def apply_rope_plain(x: Tensor, table: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Plain twin of `apply_rope`, written as the 2 x 2 rotation itself."""
     even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
     cos, sin = table.unsqueeze(1).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(dtype or x.dtype)

@@ -11,8 +11,8 @@ import torch
 
 from diorama import runtime
 from diorama.errors import InputError
-from diorama.interop.catalogue import find_known
-from diorama.interop.fit import fit_models, fit_text_encoder
+from diorama.interop.catalogue import find_known, known_as
+from diorama.interop.fit import check_settings, fit_models, fit_text_encoder
 from diorama.interop.folder import defaults_of, window_of
 from diorama.interop.lora import Expert, LoraFile, load_lora, merge_lora
 from diorama.interop.plan import Blueprint, Footprint, Work, blueprint_of, check_fits, read_blueprint
@@ -32,16 +32,17 @@ def load_fitted(source: str | Path | None, device: str, settings: Settings, lora
     Args:
         source: As for `load_models`.
         device: As for `load_models`.
-        settings: Number formats, what waits on the host, tiles.
+        settings: Number formats, what waits on the host, what is compiled, tiles.
         loras: Merged in this order, each into every transformer unless it is for one of two.
 
     Raises:
         CheckpointError: the model or a LoRA cannot be read, or they do not belong together.
-        InputError: the device is absent, or a setting does not fit the model.
+        InputError: the device is absent, or a setting does not fit it or the model.
     """
     if settings == Settings() and not loras:
         return load_models(source, device)
     where, dtype = runtime.choose_device(device), settings.torch_dtype
+    check_settings(settings, where)
     if dtype is None and _is_large(source):
         dtype = runtime.fast_dtype(where)
     models = load_models(source, "cpu", dtype)
@@ -135,10 +136,10 @@ def typed_work(blueprint: Blueprint, typed: Mapping[str, Any], defaults: Mapping
 
 
 def check_typed(source: str | Path, typed: Mapping[str, Any], settings: Settings, device: str) -> None:
-    """Refuse what was typed if it cannot fit, as far as the configs of a model folder tell; other sources are checked when they are read.
+    """Refuse what was typed if it cannot fit, before anything is downloaded or read.
 
     Args:
-        source: A model folder.
+        source: A model folder in diffusers' layout, or an open model's name or repository; of others too little is known.
         typed: Keywords of ``Options``.
         settings: How the model will be read.
         device: As for `load_models`.
@@ -148,7 +149,8 @@ def check_typed(source: str | Path, typed: Mapping[str, Any], settings: Settings
         InputError: a value is off the model's grid.
     """
     folder = Path(source)
-    if all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder")):
+    known = not folder.exists() and known_as(str(source)) is not None
+    if known or all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder")):
         blueprint, work, _ = request_of(folder, typed)
         check_request(blueprint, work, settings, device)
 

@@ -26,7 +26,7 @@ from diorama.pipeline.request import Request
 from diorama.pipeline.state import LatentState, beginning, blank, side_by_side, with_first_frame
 from diorama.pipeline.tiles import tiles_of
 from diorama.text.states import TextStates
-from diorama.transformer.model import Transformer
+from diorama.transformer.model import BATCHED_TOKENS, Transformer
 from diorama.transformer.reuse import Residuals
 from diorama.transformer.text import TextCache
 
@@ -36,9 +36,6 @@ _ENCODE_FRAMES = 16
 """Frames encoded at once."""
 _RING_TURN = 0.618
 """Share of a ring that the cut moves on with every step, so that it is nowhere for long."""
-
-_BATCHED_TOKENS = 16384
-"""Tokens of a clip up to which it is evaluated with and without its prompt at once: in one batch, or on a CPU side by side."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, ``still``, ``takes``, ``denoise`` or ``decode``, its steps done and its steps in all."""
@@ -218,8 +215,9 @@ def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int
     # A block holds about 16 token-wide tensors at once, the solver about 8 latents; four bytes each. Measured for the
     # default model at 128x128x33, 512x512x33 and 128x128x1201: this is 1.2 to 2 times what was taken.
     # Residual caching keeps two more.
-    wide = 18 if request.cache_threshold > 0 else 16
-    denoising = 4 * clips * num_tokens * (wide * config.hidden_size + 2 * config.ffn_dim + 8 * config.token_dim)
+    together = clips if num_tokens <= BATCHED_TOKENS else 1
+    kept = 2 * config.hidden_size if request.cache_threshold > 0 else 0
+    denoising = 4 * num_tokens * (together * (16 * config.hidden_size + 2 * config.ffn_dim) + clips * (kept + 8 * config.token_dim))
     pixels, finest = request.width * request.height, models.autoencoder.config
     # The decoder's finest level holds about 8 tensors of the cells of one latent frame.
     decoding = 4 * 8 * finest.decoder_widths[0] * pixels * finest.stride.time // math.prod(finest.patch)
@@ -287,7 +285,7 @@ def _begun(models: Models, request: Request, state: LatentState, progress: Progr
 
 def _num_decoded_at_once(models: Models, request: Request, num_cells: int) -> int:
     """Return how many sketches of so many latent cells are decoded side by side; large ones would only take more memory."""
-    is_small = num_cells <= _BATCHED_TOKENS * math.prod(models.transformer.config.patch_size)
+    is_small = num_cells <= BATCHED_TOKENS * math.prod(models.transformer.config.patch_size)
     return min(num_takes(models, request), torch.get_num_threads()) if is_small and runtime.has_cores_to_share(models.device) else 1
 
 
@@ -313,7 +311,7 @@ def _part_of(progress: Progress | None, stage: str, index: int, count: int) -> P
 
 def _stills_at_once(models: Models, grid: tuple[int, int, int]) -> int:
     """Return how many stills of a grid are drawn side by side."""
-    return max(1, _BATCHED_TOKENS * math.prod(models.transformer.config.patch_size) // math.prod(grid[1:]))
+    return max(1, BATCHED_TOKENS * math.prod(models.transformer.config.patch_size) // math.prod(grid[1:]))
 
 
 FramesVelocity = Callable[[Tensor, Tensor, bool, Tensor], tuple[Tensor, Tensor | None]]
@@ -372,7 +370,7 @@ def _denoiser(models: Models, state: LatentState, experts: _Experts, channels: T
                 return [torch.cat(each[i : i + len(parts)], dim=1) for i in range(0, len(each), len(parts))]
 
         # Large clips keep the machine busy one by one and would only take more memory side by side.
-        is_large = told.numel() > _BATCHED_TOKENS
+        is_large = told.numel() > BATCHED_TOKENS
         groups = [[cue] for cue in chosen] if is_large or (residuals is None and runtime.has_cores_to_share(models.device)) else [chosen]
         answers = [found(group) for group in groups] if is_large else runtime.at_once(found, groups, models.device)
         velocities = torch.stack([velocity for answer in answers for velocity in answer])

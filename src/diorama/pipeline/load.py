@@ -17,6 +17,7 @@ from torch import nn
 from diorama import __version__, checkpoint, runtime
 from diorama.autoencoder.model import Autoencoder
 from diorama.errors import CheckpointError
+from diorama.interop.catalogue import find_known
 from diorama.interop.folder import Parts, class_in, open_folder, read_index, save_parts
 from diorama.interop.hub import fetch, is_hub_id
 from diorama.interop.image_encoder import ClipImageEncoder
@@ -96,10 +97,11 @@ def model_folder(source: str | Path | None) -> Path:
     """Return the folder of a model.
 
     Args:
-        source: A folder, or a hub repository ``owner/name``, which is downloaded; None for the packaged model.
+        source: A folder, or a hub repository ``owner/name`` or an open model's name, which is downloaded; None for the packaged model.
 
     Raises:
         CheckpointError: there is no such folder or repository, or it is no model.
+        InputError: it is nearly the name of an open model.
         MissingExtraError: a repository is asked for and huggingface_hub is not installed.
     """
     folder = Path(str(resources.files("diorama"))) / "models" / "default" if source is None else Path(source)
@@ -113,7 +115,11 @@ def model_folder(source: str | Path | None) -> Path:
         raise CheckpointError(f"{folder} holds no model_index.json, so it is no model folder; pass one made by training, save or export")
     if is_hub_id(str(source)):
         return model_folder(fetch(str(source)))
-    raise CheckpointError(f"model folder {folder} does not exist; pass a folder that holds model_index.json")
+    if (known := find_known(str(source))) is not None:
+        return model_folder(fetch(known.repository))
+    raise CheckpointError(
+        f"model folder {folder} does not exist; pass a folder that holds model_index.json, or a name that 'diorama models list' shows"
+    )
 
 
 def load_models(source: str | Path | None = None, device: str = "auto", dtype: torch.dtype | None = None) -> Models:

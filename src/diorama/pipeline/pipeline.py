@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from diorama import __version__
 from diorama.errors import InputError, nearest
+from diorama.interop.lora import parse_lora
+from diorama.interop.settings import Settings
 from diorama.media import Clip
 from diorama.pipeline import modes
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Film, Made, Shot, assemble
+from diorama.pipeline.fitted import load_fitted
 from diorama.pipeline.generate import Progress, generate
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models, load_models, save_models
@@ -42,7 +45,15 @@ class Pipeline:
         self.models = models
 
     @classmethod
-    def load(cls, source: str | Path | None = None, device: str = "auto", dtype: torch.dtype | None = None) -> Pipeline:
+    def load(
+        cls,
+        source: str | Path | None = None,
+        device: str = "auto",
+        dtype: torch.dtype | None = None,
+        *,
+        settings: Settings | None = None,
+        loras: Sequence[str] = (),
+    ) -> Pipeline:
         """Read a model.
 
         Args:
@@ -50,13 +61,20 @@ class Pipeline:
                 packaged model.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
             dtype: Number format of the weights and of all that is computed; None chooses by the size of the model and the device.
+            settings: What makes it fit a card or faster there: weights in 8 bits, what waits on the host, tiles, compiled blocks; and the
+                number format, in the place of ``dtype``.
+            loras: Files to merge, each as ``--lora`` takes it: ``FILE[:SCALE][:high|:low]``.
 
         Raises:
             CheckpointError: the folder or a part of it cannot be read.
-            InputError: the device is absent.
+            InputError: the device is absent or cannot follow the settings, or ``dtype`` is given beside them.
             MissingExtraError: a package is needed that is not installed.
         """
-        return cls(load_models(source, device, dtype))
+        if settings is None and not loras:
+            return cls(load_models(source, device, dtype))
+        if dtype is not None:
+            raise InputError(f"dtype {dtype} is given beside settings or LoRAs; give it as Settings(dtype='bf16') or 'float32'")
+        return cls(load_fitted(source, device, settings or Settings(), [parse_lora(text) for text in loras]))
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder.

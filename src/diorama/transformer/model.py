@@ -30,7 +30,10 @@ from diorama.transformer.embed import ConditionEmbedder, time_rows
 from diorama.transformer.reuse import Reuse
 from diorama.transformer.text import TextCache
 
-__all__ = ["Transformer"]
+__all__ = ["BATCHED_TOKENS", "Transformer"]
+
+BATCHED_TOKENS = 16384
+"""Tokens of a clip up to which several are evaluated at once, in a pack or on a CPU side by side; a larger one keeps a machine busy alone."""
 
 _STEM = "diffusion_pytorch_model"
 _FINE = ("time_embedder", "scale_shift_table", "norm1", "norm2")
