@@ -9,8 +9,9 @@ import torch
 from diorama.media import Clip
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Given, Made
-from diorama.pipeline.given import BESIDE_GIVEN, HELD, around, begun, beside_given, ending
+from diorama.pipeline.given import BESIDE_GIVEN, HELD, LED, around, begun, beside_given, ending, going_on
 from diorama.pipeline.items import Guide, Keep
+from diorama.pipeline.lead import lead
 from diorama.pipeline.load import Models
 from diorama.pipeline.source import Source
 
@@ -33,10 +34,22 @@ def test_a_clip_is_in_the_middle_of_what_it_is_given_around(models: Models, num_
     assert [(item.frame, item.latent.shape[1], item.noise) for item in kept if isinstance(item, Keep)] == (
         [(-known, 1, HELD), (1 - known, known - 1, 0.0)] if known > 1 else [(-1, 1, 0.0)]
     )
-    _, keep = shots[1].items
+    _, keep, *led = shots[1].items
     assert isinstance(keep, Keep)
+    assert [(item.frame, item.latent.shape[1], item.noise) for item in led if isinstance(item, Keep)] == ([(known, 1, LED)] if known > 1 else [])
     assert (keep.frame, keep.latent.shape[1], keep.noise) == (0, known, 0.0)
     assert torch.equal(keep.latent, desk.encode(source.tail(count)))
+
+
+def test_what_follows_a_clip_starts_from_its_motion_carried_on(models: Models) -> None:
+    desk, source = opened(models, 9)
+    kept, led = going_on(desk, source, 9)
+    assert isinstance(kept, Keep)
+    assert isinstance(led, Keep)
+    frames = source.tail(9)
+    whole = desk.encode(np.concatenate([frames, lead(frames[-2:], 4)]))
+    assert torch.equal(torch.cat([kept.latent, led.latent], 1), whole)
+    assert torch.equal(kept.latent, desk.encode(frames))
 
 
 def test_a_side_without_frames_has_no_shot(models: Models) -> None:

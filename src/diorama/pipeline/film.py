@@ -20,6 +20,7 @@ from diorama.pipeline.items import Item
 from diorama.pipeline.request import Request
 from diorama.pipeline.seams import carry, mix, restore, surround
 from diorama.pipeline.source import Canvas, Source
+from diorama.pipeline.steady import steady
 
 __all__ = ["Altered", "Film", "Framed", "Given", "Made", "Piece", "Shot", "assemble"]
 
@@ -158,8 +159,11 @@ def _made(film: Film, index: int, shots: Sequence[Pixels], known: Mapping[int, P
     # The shot shows the given frame beside its own too: the detail it lost there is what its own frames lack.
     start = (before[-1], canvas.sized(shot[[piece.first - 1]])[0]) if len(before) else None
     end = (after[0], canvas.sized(shot[[last % len(shot)]])[0]) if len(after) else None
+    fps = film.shots[piece.shot].request.fps
+    apart = max(1, round(canvas.fps / fps))  # given frames that are nearest to a step of the shot apart
     frames = carry(canvas.sized(shot[piece.first : last]), start, end)
-    return canvas.timed(frames, film.shots[piece.shot].request.fps)
+    frames = steady(frames, before[::-1][: apart + 1 : apart][::-1], after[: apart + 1 : apart], pace=canvas.fps / fps / apart)
+    return canvas.timed(frames, fps)
 
 
 def _sound(film: Film, lengths: Sequence[int]) -> Audio | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Given, Made, Shot
 from diorama.pipeline.items import Guide, Item, Keep
+from diorama.pipeline.lead import lead
 from diorama.pipeline.source import Source
 
-__all__ = ["BESIDE_GIVEN", "CONTEXT_FRAMES", "HELD", "around", "begun", "beside_given", "ending"]
+__all__ = ["BESIDE_GIVEN", "CONTEXT_FRAMES", "HELD", "LED", "around", "begun", "beside_given", "ending", "going_on"]
 
 CONTEXT_FRAMES = 17
 """Frames of a given clip that the model sees when it goes on from it."""
@@ -20,6 +22,9 @@ BESIDE_GIVEN = 1.0
 the joins: error against the simulator over the next 2 s 9.2, 10.5 and 13.0 of 255 at 1, 2 and 4 (docs/log.md, 2026-11-21)."""
 HELD = 0.5
 """Flow time at which a latent frame starts of whose four frames some are given and the others are not."""
+LED = 0.5
+"""Flow time at which the first latent frame behind a clip starts, from the clip's last motion carried on; it makes the speed go over at the
+join, and leaves to the model what comes of it."""
 
 
 def beside_given(desk: Desk) -> dict[str, Any]:
@@ -47,11 +52,23 @@ def around(desk: Desk, source: Source, prompt: str, *, before: int, after: int) 
         pieces.append(Made(last=request.num_frames - count))
     pieces.append(Given(source=source))
     if after:
-        known = desk.encode(source.tail(count))
-        request = desk.request(prompt, known.shape[1] + after, source, **beside_given(desk))
+        known = going_on(desk, source, count)
+        request = desk.request(prompt, 1 + (count - 1) // desk.stride.time + after, source, **beside_given(desk))
         pieces.append(Made(shot=len(shots), first=count))
-        shots.append(Shot(request=request, items=[Guide(prompt=prompt), Keep(latent=known)]))
+        shots.append(Shot(request=request, items=[Guide(prompt=prompt), *known]))
     return shots, pieces
+
+
+def going_on(desk: Desk, source: Source, count: int) -> list[Item]:
+    """Return the items that make a shot begin with the last ``count`` frames of a clip, 1 + k latent frames' worth, and go on as they move.
+
+    The latent frame behind them must be in the shot.
+    """
+    frames = source.tail(count)
+    if count < 2:
+        return [Keep(latent=desk.encode(frames))]
+    latent = desk.encode(np.concatenate([frames, lead(frames[-2:], desk.stride.time)]))
+    return [Keep(latent=latent[:, :-1]), Keep(latent=latent[:, -1:], frame=latent.shape[1] - 1, noise=LED)]
 
 
 def ending(desk: Desk, source: Source, count: int) -> list[Item]:

@@ -20,7 +20,7 @@ from diorama.errors import InputError
 from diorama.pipeline.curve import ramp, read_curve
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Altered, Film, Framed, Given, Made, Shot
-from diorama.pipeline.given import CONTEXT_FRAMES, HELD, around, begun, beside_given, ending
+from diorama.pipeline.given import CONTEXT_FRAMES, HELD, around, begun, beside_given, ending, going_on
 from diorama.pipeline.items import Guide, Item, Keep, Region, Ring, StartFrom
 from diorama.pipeline.region import read_region, to_cells
 from diorama.pipeline.source import Media, Source, as_clip, grid_size, is_file, part
@@ -178,12 +178,12 @@ def connect(desk: Desk, first: Media, second: Media, prompt: str = "", *, passag
     a = desk.open(first)
     b = desk.open(second, a)
     before, after = a.length(CONTEXT_FRAMES, desk.stride), b.length(CONTEXT_FRAMES, desk.stride)
-    known = desk.encode(a.tail(before))
-    num_latents = known.shape[1] + desk.frames(passage) + 1 + (after - 1) // desk.stride.time
+    known = 1 + (before - 1) // desk.stride.time
+    num_latents = known + desk.frames(passage) + 1 + (after - 1) // desk.stride.time
     request = desk.request(desk.prompt(prompt, a), num_latents, a, **beside_given(desk))
-    fade = ramp(num_latents, known.shape[1] - 1, num_latents - 1 - (after - 1) // desk.stride.time)
+    fade = ramp(num_latents, known - 1, num_latents - 1 - (after - 1) // desk.stride.time)
     guides = [Guide(prompt=prompt)] if prompt else [Guide(prompt=desk.prompt("", a), weight=1 - fade), Guide(prompt=desk.prompt("", b), weight=fade)]
-    items: list[Item] = [*guides, Keep(latent=known), *ending(desk, b, after)]
+    items: list[Item] = [*guides, *going_on(desk, a, before), *ending(desk, b, after)]
     made = Made(first=before, last=request.num_frames - after)
     return desk.film(request, items, [Given(source=a), made, Given(source=b)], source=a)
 
