@@ -47,8 +47,8 @@ def test_jerks_become_less_beside_given_frames(before: int, after: int) -> None:
         np.abs(np.diff(np.concatenate([given[:begin], part, given[end:]]).astype(float), axis=0)).mean((1, 2, 3))
         for part in (frames[begin:end], made)
     ]
-    assert steps[1].std() < 0.6 * steps[0].std()
-    assert error(made, given[begin:end]) < 0.7 * error(frames[begin:end], given[begin:end])
+    assert steps[1].std() < 0.8 * steps[0].std()
+    assert error(made, given[begin:end]) < 0.9 * error(frames[begin:end], given[begin:end])
 
 
 def test_what_stands_still_stays_bit_equal() -> None:

@@ -30,8 +30,10 @@ _REACH = 5
 """Frames on either side whose bends move a frame; farther ones have next to no weight."""
 _TURN = 0.5
 """Pixels a frame: a path that changes by more than this and its speed together turns, and is left."""
-_ALIKE = 24.0
-"""Levels of 255 by which the same thing may be drawn differently in the next frame; beyond it the flow has lost it."""
+_LEAST = 0.02
+"""Pixels: a place that would move by less stays bit-equal, since nobody sees it move and reading between pixels blurs."""
+_ALIKE = 8.0
+"""Levels of 255 by which the same thing may be drawn differently in the next frame, at the size at which motion is found; noise differs by 20."""
 _NEAR = 5
 """Side in pixels of the neighbourhood that bends together, at the size at which motion is found."""
 _SIDE = 256
@@ -81,6 +83,7 @@ class _Path:
         weights = _weights(frame, self.made, len(self._frames))
         shift = sum(weights[k] * bend for k, bend in self._seen_from(frame) if k in weights)
         assert isinstance(shift, Tensor)
+        shift = shift * (shift.norm(dim=1, keepdim=True) > _LEAST / self._shrunk)
         wide = self._shrunk * functional.interpolate(shift, self._frames.shape[1:3], mode="bilinear", align_corners=False)
         levels = brought(_planes(self._frames[frame]), -wide, "bicubic")[0].round().clamp(0, 255).byte()
         moved: Pixels = levels.permute(1, 2, 0).contiguous().numpy()
