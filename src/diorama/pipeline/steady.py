@@ -78,8 +78,8 @@ class _Path:
         """Return a generated frame ``[H, W, 3]``, each place of it where its path bends less."""
         for old in [pair for pair in self._flows if min(pair) < frame - _REACH - 1]:
             del self._flows[old]
-        for old in [bent for bent in self._bends if bent < frame - _REACH]:
-            del self._bends[old]
+        for bent in [known for known in self._bends if known < frame - _REACH]:
+            del self._bends[bent]
         weights = _weights(frame, self.made, len(self._frames))
         shift = sum(weights[k] * bend for k, bend in self._seen_from(frame) if k in weights)
         assert isinstance(shift, Tensor)
@@ -114,8 +114,7 @@ class _Path:
             for way, flow in ways.items():
                 error = box_mean((brought(self._small(frame + way), flow) - picture).abs().mean(1, keepdim=True), _NEAR)
                 trust = trust * torch.exp(-((error / _ALIKE) ** 2))
-            xx, _, yy = slope_products(*slopes(picture)).split(1, 1)
-            steep = xx + yy + 1
+            steep = slope_products(*slopes(picture))[:, [0, 2]].sum(1, keepdim=True) + 1
             self._bends[frame] = box_mean(steep * trust * bend, _NEAR) / box_mean(steep, _NEAR)
         return self._bends[frame]
 
