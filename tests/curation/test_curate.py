@@ -140,6 +140,18 @@ def test_other_limits_choose_anew_without_looking_again(raw: Path, done: Path, t
     assert "kept" in summary.lines()[1]
 
 
+def test_killed_amid_another_choice_the_first_one_is_written_anew(raw: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(done, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        real = module.write_rows
+        patch.setattr(module, "write_rows", lambda path, *rest, **more: real(path, *rest, **more) if "shards" not in path.parts else 1 // 0)
+        with pytest.raises(ZeroDivisionError):  # the tar of the second choice is in place, its rows are not
+            curate(run_of(raw, tmp_path / "out", config=config_of(min_seconds=1.1, max_static=None)))
+    assert len(ShardSet(tmp_path / "out")) == 5
+    curate(run_of(raw, tmp_path / "out"))
+    assert digest(tmp_path / "out") == digest(done)
+
+
 class Words:
     identity = "words 1"
 

@@ -274,6 +274,8 @@ def _shard_all(
             where[source.name].append(path)
         if not _is_finished(run.out, plan.number, path):
             plans.append(plan)
+    # Before the first write: killed between a new shard and its rows, the rows of an earlier choice would vouch for what is not there.
+    _clean(run.out, set(paths.values()))
     total, done = len(paths), len(paths) - len(plans)
     if progress is not None:
         progress("writing", done, total)
@@ -284,7 +286,6 @@ def _shard_all(
             done += 1
             if progress is not None:
                 progress("writing", done, total)
-    _clean(run.out, set(paths.values()))
     return dict(where)
 
 

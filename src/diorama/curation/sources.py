@@ -60,12 +60,17 @@ def list_sources(address: str, facts: Mapping[str, Mapping[str, str]] | None = N
         facts: What is known about files by name, see ``read_facts``.
 
     Raises:
-        InputError: there is nothing there.
+        InputError: there is nothing there, or nothing of it is in the facts.
     """
     found = _list_remote(address) if _is_remote(address) else _list_local(Path(address))
     if not found:
         raise InputError(f"{address} holds no files; give a folder of videos or pictures")
     known = facts or {}
+    if known and known.keys().isdisjoint(name for name, _, _ in found):
+        raise InputError(
+            f"none of the {len(known)} files that the facts name, such as '{next(iter(known))}', is in {address}; "
+            f"its files are named by their path inside it, such as '{min(found)[0]}'"
+        )
     return [Source(name=name, address=where, bytes=size, facts={**_beside(where), **known.get(name, {})}) for name, where, size in sorted(found)]
 
 
@@ -155,7 +160,9 @@ def local_copy(source: Source) -> Iterator[Path]:
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal; an empty string if it cannot be read."""
+    """Return the SHA-256 of a file, hexadecimal; an empty string if it cannot be read or is a pipe, a socket or a device."""
+    if not path.is_file():  # a pipe without a writer would be read for ever
+        return ""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
