@@ -6,11 +6,12 @@ import base64
 import html
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diorama.curation.curate import MANIFEST
+from diorama.curation.fates import mended
 from diorama.curation.manifest import REASONS, Row, read_rows
 from diorama.errors import DataError, cannot_write
 
@@ -125,7 +126,7 @@ def _page(rows: Sequence[Row], chosen: Sequence[Row], pictures: dict[str, bytes]
         f"<h1>{len(kept)} of {len(rows)} pieces kept</h1>"
         f"<p>{html.escape(source)}: {len({row.source for row in rows})} files, {seconds:.1f} s; kept {kept_seconds:.1f} s{share}.</p>"
         f"<h2>What became of every second</h2>{_funnel_table(rows, seconds)}"
-        f"<h2>What was kept</h2><div class=plots>{_plots(kept)}</div>"
+        f"<h2>What was kept</h2>{_mended(kept)}<div class=plots>{_plots(kept)}</div>"
         f"<h2>Pieces</h2><p>Frames from the beginning, the middle and the end. Each piece says why.</p><p id=filter>{boxes}</p>"
         f"<div class=pieces>{''.join(_card(row, pictures.get(row.key, b'')) for row in chosen)}</div><script>{_SCRIPT}</script></html>\n"
     )
@@ -142,6 +143,13 @@ def _funnel_table(rows: Sequence[Row], total: float) -> str:
         )
     head = "<tr><th>stage<th>fate<th>meaning<th class=n>pieces<th class=n>time<th>share of all time"
     return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _mended(kept: Sequence[Row]) -> str:
+    """Return what was changed about how many of the kept pieces."""
+    counts = Counter(what for row in kept for what in mended(row))
+    said = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+    return f"<p>{said}.</p>" if said else ""
 
 
 def _plots(kept: Sequence[Row]) -> str:
