@@ -23,6 +23,15 @@ def test_a_folder_is_listed_in_order_without_notes_and_hidden_files(tmp_path: Pa
     assert sources[1].facts == {"caption": "a caption"}
 
 
+def test_a_local_address_is_the_local_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "linked.mp4").symlink_to(tmp_path / "a.mp4")
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    sources = list_sources(f"file://{tmp_path}")
+    assert [source.name for source in sources] == ["a.mp4", "gone.mp4", "linked.mp4"]
+    assert sources == list_sources(str(tmp_path))
+
+
 def test_nothing_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no files"):
         list_sources(str(tmp_path))

@@ -62,6 +62,8 @@ def list_sources(address: str, facts: Mapping[str, Mapping[str, str]] | None = N
     Raises:
         InputError: there is nothing there, or nothing of it is in the facts.
     """
+    for local in ("file://", "local://"):
+        address = address.removeprefix(local)
     found = _list_remote(address) if _is_remote(address) else _list_local(Path(address))
     if not found:
         raise InputError(f"{address} holds no files; give a folder of videos or pictures")
@@ -103,7 +105,7 @@ def _list_remote(address: str) -> list[tuple[str, str, int]]:
     for path, entry in entries.items():
         name = path.removeprefix(root).lstrip("/") or Path(path).name
         hidden = any(part.startswith(".") for part in name.split("/"))
-        if not hidden and Path(name).suffix.lower() not in _SIDE and entry.get("type", "file") == "file":
+        if not hidden and Path(name).suffix.lower() not in _SIDE and entry.get("type", "file") != "directory":
             found.append((name, system.unstrip_protocol(path), int(entry.get("size") or -1)))
     return found
 
