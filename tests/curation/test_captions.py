@@ -52,8 +52,9 @@ def test_merged_captions_are_prompts_that_split_into_as_many_shots() -> None:
 def test_scores_are_appended_as_a_prompt_can_ask_for_them() -> None:
     assert with_scores("A ball", {"motion": 3.21, "text_area": 0.5}, ("motion", "text_area")) == "A ball. Motion score: 3.2, text area score: 0.5."
     assert with_scores("A ball.", {}, ()) == "A ball."
-    with pytest.raises(InputError, match="'sharpness' was not measured"):
-        with_scores("A ball.", {"motion": 1.0}, ("sharpness",))
+    assert with_scores("A ball.", {"sharpness": 1.0}, ("motion", "sharpness")) == "A ball. Sharpness score: 1."  # a still has no motion
+    with pytest.raises(InputError, match=r"'loudness' cannot be appended.*motion"):
+        CaptionOptions(scores=("motion", "loudness"))
 
 
 def tiny_captioner(folder: Path) -> Captioner:
@@ -69,17 +70,21 @@ def test_the_stage_captions_rows_with_their_own_scores_and_keeps_what_came_with_
     captioner = tiny_captioner(tmp_path / "c")
     options = CaptionOptions(source=str(tmp_path / "c"), scores=("motion",), window=10.0)
     stage = Captioning(options)
-    rows = [Row(source="a.mp4", fps=30.0, motion=0.25), Row(source="b.mp4", caption="By hand. In two sentences.", captioner="facts")]
+    rows = [
+        Row(source="a.mp4", fps=30.0, motion=0.25),
+        Row(source="b.mp4", caption="By hand. In two sentences.", captioner="facts"),
+        Row(source="c.png", kind="image"),
+    ]
     asked: list[Row] = []
 
     def clip(row: Row) -> Clip:
         asked.append(row)
         return Clip(frames=FRAMES, fps=10.0)
 
-    first, second = stage(rows, clip)
-    assert asked == rows[:1]
+    first, second, still = stage(rows, clip)
+    assert asked == [rows[0], rows[2]]
     dense, short = (captioner.write(captioner.see([FRAMES]), kind)[0] for kind in ("dense", "short"))
-    assert first.caption == with_scores(dense, {"motion": 0.25}, ("motion",))
+    assert (first.caption, still.caption) == (with_scores(dense, {"motion": 0.25}, ("motion",)), dense)
     assert (first.caption_short, first.captioner) == (short, str(tmp_path / "c"))
     assert (second.caption, second.caption_short, second.captioner) == (rows[1].caption, "By hand.", "facts")
 

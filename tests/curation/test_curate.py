@@ -20,6 +20,7 @@ from diorama.curation import curate as module
 from diorama.curation.curate import MANIFEST, Curation, CurationConfig, curate
 from diorama.curation.fates import Limits
 from diorama.curation.manifest import Row, read_rows
+from diorama.curation.report import write_report
 from diorama.data import ShardSet
 from diorama.errors import DataError, InputError
 from diorama.media import Clip, resize, save_clip
@@ -77,6 +78,15 @@ def test_every_piece_has_a_fate_and_every_second_is_told(raw: Path, done: Path) 
     film = [row for row in rows if row.source == "film.mp4"]
     assert sum(row.seconds for row in film) == pytest.approx(film[0].source_seconds)
     assert all(row.versions.endswith("shards 1") for row in rows if row.fate == "kept")
+
+
+def test_what_was_changed_about_kept_pieces_is_said(tmp_path: Path, films: Callable[..., Path]) -> None:
+    frames = np.concatenate([pan(0, 30), pan(1, 30)])
+    frames[:, :12] = frames[:, -12:] = 0
+    summary = curate(Curation(source=str(films("barred.mp4", frames)), out=tmp_path, workers=0, config=config_of()))
+    assert summary.mended == {"bars cropped": 2}
+    assert summary.lines()[2] == "    of these: 2 bars cropped"
+    assert "<p>2 bars cropped.</p>" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_the_shards_open_as_training_data(done: Path) -> None:
@@ -138,6 +148,18 @@ def test_other_limits_choose_anew_without_looking_again(raw: Path, done: Path, t
     assert summary.kept == 1
     assert len(ShardSet(tmp_path / "out")) == 1
     assert "kept" in summary.lines()[1]
+
+
+def test_killed_amid_another_choice_the_first_one_is_written_anew(raw: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(done, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        real = module.write_rows
+        patch.setattr(module, "write_rows", lambda path, *rest, **more: real(path, *rest, **more) if "shards" not in path.parts else 1 // 0)
+        with pytest.raises(ZeroDivisionError):  # the tar of the second choice is in place, its rows are not
+            curate(run_of(raw, tmp_path / "out", config=config_of(min_seconds=1.1, max_static=None)))
+    assert len(ShardSet(tmp_path / "out")) == 5
+    curate(run_of(raw, tmp_path / "out"))
+    assert digest(tmp_path / "out") == digest(done)
 
 
 class Words:

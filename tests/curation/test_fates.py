@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from diorama.curation.fates import Limits, decide, keep
+from diorama.curation.fates import Limits, decide, keep, mended
 from diorama.curation.manifest import Row
 from diorama.errors import ConfigError
 
@@ -57,6 +57,8 @@ def test_a_fate_stays() -> None:
 def test_kept_rows_say_what_was_done_to_them() -> None:
     row = keep(dataclasses.replace(GOOD, rotation=180, pixel_aspect=1.5, top=20, right=320, bottom=220, variable_rate=True))
     assert (row.fate, row.reason) == ("kept", "kept")
+    assert list(mended(row)) == ["turned upright", "pixels made square", "bars cropped", "brought to a constant rate"]
+    assert mended(GOOD) == {}
     assert [word for word in ("180", "1.500", "320x200", "constant rate") if word not in row.detail] == []
 
 

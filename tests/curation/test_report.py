@@ -10,9 +10,11 @@ import pytest
 from tests.curation.conftest import pan
 
 from diorama.curation.curate import Curation, CurationConfig, curate
+from diorama.curation.cuts import CutConfig
 from diorama.curation.fates import Limits
 from diorama.curation.manifest import Row
 from diorama.curation.report import funnel, histogram, write_report
+from diorama.curation.trace import TraceConfig
 from diorama.errors import DataError
 
 
@@ -28,6 +30,17 @@ def test_the_page_shows_pieces_and_needs_no_network(tmp_path: Path, films: Calla
     assert "http" not in page
     assert ">black<" in page
     assert write_report(tmp_path, tmp_path / "else.html", samples=1).read_text(encoding="utf-8") == page
+
+
+def test_pieces_of_other_cuts_do_not_lend_their_pictures(tmp_path: Path, films: Callable[..., Path]) -> None:
+    film = films("two.mp4", np.concatenate([np.full((60, 96, 128, 3), 200, np.uint8), pan(0, 60)]))
+    for number, seconds in enumerate((1.5, 20.0)):
+        cuts = CutConfig(max_seconds=seconds)
+        config = CurationConfig(trace=TraceConfig(cuts=cuts), limits=Limits(max_quality=None, max_upside_down=None))
+        for out in (tmp_path / "both", tmp_path / str(number)):
+            curate(Curation(source=str(film), out=out, workers=0, config=config))
+    both, alone = (write_report(tmp_path / name).read_text(encoding="utf-8") for name in ("both", "1"))
+    assert both == alone
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:

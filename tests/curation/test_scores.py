@@ -12,7 +12,7 @@ from tests.curation.test_cuts import scanned
 
 from diorama.curation.cuts import CutConfig, Shot, shots
 from diorama.curation.manifest import Row
-from diorama.curation.scores import flow_figures, score, sharpness, static_share
+from diorama.curation.scores import flow_figures, score, sharpness
 from diorama.media import Pixels
 
 
@@ -41,7 +41,6 @@ def test_a_still_is_static_and_a_small_thing_that_moves_is_not() -> None:
     for i in range(48):
         moving[i, 40:52, 2 * i : 2 * i + 12] = 255
     assert row_of(moving).static == 0.0
-    assert static_share(still[:1, :, :, 0]) is None
 
 
 def test_a_camera_that_trembles_has_jitter() -> None:

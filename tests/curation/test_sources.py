@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from diorama.curation.probe import probe_source
 from diorama.curation.sources import content_hash, list_sources, local_copy, read_facts
 from diorama.errors import DataError, InputError
 
@@ -21,11 +23,35 @@ def test_a_folder_is_listed_in_order_without_notes_and_hidden_files(tmp_path: Pa
     assert sources[1].facts == {"caption": "a caption"}
 
 
+def test_a_local_address_is_the_local_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "linked.mp4").symlink_to(tmp_path / "a.mp4")
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    sources = list_sources(f"file://{tmp_path}")
+    assert [source.name for source in sources] == ["a.mp4", "gone.mp4", "linked.mp4"]
+    assert sources == list_sources(str(tmp_path))
+
+
 def test_nothing_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no files"):
         list_sources(str(tmp_path))
     with pytest.raises(InputError, match="check the name"):
         list_sources(str(tmp_path / "absent"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (source,) = list_sources(str(tmp_path))
+    row = probe_source(source, tmp_path / "pipe.mp4")
+    assert (row.reason, "is a file" in row.detail) == ("unreadable", True)
+
+
+def test_facts_about_other_files_are_refused_with_an_example_of_both(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.mp4").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"'a\.mp4', is in .*'sub/a\.mp4'"):
+        list_sources(str(tmp_path), {"a.mp4": {"caption": "a ball"}})
+    assert list_sources(str(tmp_path), {"a.mp4": {}, "sub/a.mp4": {"caption": "a ball"}})[0].facts == {"caption": "a ball"}
 
 
 def test_another_store_gives_the_same_bytes() -> None:

@@ -11,7 +11,8 @@ import pytest
 from tests.curation.conftest import pan
 
 from diorama.curation.cuts import CutConfig
-from diorama.curation.manifest import Row
+from diorama.curation.fates import Limits, decide
+from diorama.curation.manifest import STAGES, Row
 from diorama.curation.sources import Source
 from diorama.curation.trace import TraceConfig, trace_source
 from diorama.media import Clip, save_clip
@@ -31,7 +32,7 @@ def test_rows_follow_each_other_and_hold_every_frame(films: Callable[..., Path])
     assert rows[0].start == 0
     assert rows[-1].end == pytest.approx(102 / 24)
     assert len({row.key for row in rows}) == 4
-    assert all(row.thumbnail.startswith(b"\xff\xd8") and row.licence == "CC0" and "cuts 1" in row.versions for row in rows)
+    assert all(row.thumbnail.startswith(b"\xff\xd8") and row.licence == "CC0" and f"cuts {STAGES['cuts']}" in row.versions for row in rows)
     assert all(len(row.prints) == 256 * len(row.hashes) > 0 for row in rows if not row.fate)
     assert rows_of(path) == rows
 
@@ -67,6 +68,14 @@ def test_a_limit_divides_and_still_covers(films: Callable[..., Path]) -> None:
     rows = rows_of(films("long.mp4", pan(0, 72)), config)
     assert [row.num_frames for row in rows] == [24, 24, 24]
     assert [(row.begins, row.ends) for row in rows] == [("start", "limit"), ("limit", "limit"), ("limit", "end")]
+
+
+def test_a_long_stretch_without_motion_is_a_row_of_its_own(films: Callable[..., Path]) -> None:
+    moving = pan(0, 48)
+    rows = rows_of(films("stops.mp4", np.concatenate([moving, np.repeat(moving[-1:], 108, axis=0)])))
+    assert [(row.begins, row.ends, row.static) for row in rows] == [("start", "still", 0.0), ("still", "end", 1.0)]
+    assert [decide(row, Limits(max_quality=None, max_upside_down=None)).reason for row in rows] == ["", "static"]
+    assert (rows[0].end, rows[-1].end) == (rows[1].start, pytest.approx(156 / 24))
 
 
 def test_a_fault_is_one_row(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from diorama.curation.manifest import Row
+from diorama.curation.shards import SCORES
 from diorama.errors import InputError, MissingExtraError
 from diorama.media import Clip, Pixels, encode_picture, resize
 from diorama.text.captioner import Captioner
@@ -71,7 +72,7 @@ class CaptionOptions:
     side: int = 512
     """Longer side in pixels of a frame shown to a vision-language model."""
     scores: tuple[str, ...] = ()
-    """Names of measured scores to append to dense captions, such as ``motion``."""
+    """Names of measured scores to append to dense captions, such as ``motion``; a still has no motion, so none is said of it."""
     timeout: float = 120.0
     """Seconds to wait for an endpoint."""
 
@@ -83,6 +84,8 @@ class CaptionOptions:
             )
         if self.source.startswith(("http://", "https://")) and not self.model:
             raise InputError(f"the caption endpoint {self.source} needs the name of a model; give one")
+        if unknown := next((name for name in self.scores if name not in SCORES), None):
+            raise InputError(f"score '{unknown}' cannot be appended to captions; there are {', '.join(SCORES)}")
 
     @property
     def label(self) -> str:
@@ -124,7 +127,7 @@ def caption_clip(frames: Pixels, fps: float, describe: Describe, options: Captio
         scores: Measured scores of the clip by name.
 
     Raises:
-        InputError: a score that is wanted was not measured, or the describer failed.
+        InputError: the describer failed.
     """
     count = max(1, int(np.ceil(len(frames) / fps / options.window - 1e-6)))
     told = [describe(part, fps) for part in np.array_split(frames, min(count, len(frames)))]
@@ -165,7 +168,7 @@ class Captioning:
     def _row(self, row: Row, clip: Callable[[Row], Clip]) -> Row:
         if row.caption:
             return row if row.caption_short else dataclasses.replace(row, caption_short=_sentences(row.caption)[0])
-        measured = {field.name: value for field in dataclasses.fields(row) if isinstance(value := getattr(row, field.name), float)}
+        measured = {name: value for name in SCORES if (value := getattr(row, name)) is not None}
         shown = clip(row)
         told = caption_clip(shown.frames, shown.fps, self._describe, self.options, measured)
         return dataclasses.replace(row, caption=told.dense, caption_short=told.short, captioner=self.options.label)
@@ -226,20 +229,14 @@ def with_scores(text: str, scores: Mapping[str, float], names: Sequence[str]) ->
     Args:
         text: The caption.
         scores: By name.
-        names: Which to append, in this order.
+        names: Which to append, in this order, where they were measured.
 
     Returns:
         Such as "A red ball rolls. Motion score: 3.2, sharpness score: 0.81."
-
-    Raises:
-        InputError: one of the names was not measured.
     """
-    missing = next((name for name in names if name not in scores), None)
-    if missing is not None:
-        raise InputError(f"score '{missing}' was not measured and cannot be appended to captions; measured: {', '.join(scores) or 'none'}")
-    if not names:
+    said = ", ".join(f"{name.replace('_', ' ')} score: {scores[name]:.2g}" for name in names if name in scores)
+    if not said:
         return text
-    said = ", ".join(f"{name.replace('_', ' ')} score: {scores[name]:.2g}" for name in names)
     text = text.rstrip()
     return f"{text}{'' if text.endswith(('.', '!', '?')) else '.'} {said[0].upper()}{said[1:]}."
 

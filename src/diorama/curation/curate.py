@@ -20,11 +20,11 @@ from typing import Protocol
 
 from diorama.config import to_dict
 from diorama.curation.duplicates import DuplicateConfig, Match, apply_duplicates, mark_duplicates
-from diorama.curation.fates import Limits, decide, keep
+from diorama.curation.fates import Limits, decide, keep, mended
 from diorama.curation.frames import piece_clip
 from diorama.curation.manifest import STAGES, Row, library, pending, read_rows, write_rows
 from diorama.curation.scores import Aesthetic
-from diorama.curation.shards import Plan, plan_shards, write_shard
+from diorama.curation.shards import SCORES, Plan, plan_shards, write_shard
 from diorama.curation.sources import Source, list_sources, local_copy, read_facts
 from diorama.curation.spread import each
 from diorama.curation.trace import TraceConfig, trace_source
@@ -101,12 +101,17 @@ class Summary:
     kept_seconds: float
     reasons: dict[str, tuple[int, float]]
     """Pieces and seconds of each reason, kept ones included."""
+    mended: dict[str, int]
+    """Kept pieces by what was changed about them, such as turned upright."""
 
     def lines(self) -> list[str]:
         """Return the funnel as text, one line a reason, the largest first."""
         rows = sorted(self.reasons.items(), key=lambda item: (item[0] != "kept", -item[1][1], item[0]))
         head = f"{self.sources} files, {self.seconds:.1f} s: {self.kept} of {self.pieces} pieces kept, {self.kept_seconds:.1f} s"
-        return [head, *(f"  {reason:<14} {count:>6} pieces {seconds:>10.1f} s" for reason, (count, seconds) in rows)]
+        lines = [head, *(f"  {reason:<14} {count:>6} pieces {seconds:>10.1f} s" for reason, (count, seconds) in rows)]
+        if self.mended:
+            lines.insert(2, "    of these: " + ", ".join(f"{count} {what}" for what, count in sorted(self.mended.items())))
+        return lines
 
 
 def curate(run: Curation, *, aesthetic: Aesthetic | None = None, captions: CaptionStage | None = None, progress: Progress | None = None) -> Summary:
@@ -237,7 +242,8 @@ def _fated(config: CurationConfig, part: Path, marked: Marked) -> list[Row]:
 
 def _captioned(run: Curation, source: Source, rows: Callable[[], list[Row]], captions: CaptionStage) -> Callable[[], list[Row]]:
     waiting = pending(rows())
-    name = _digest(captions.identity, [[row.key, row.start, row.end, row.box, row.caption, row.motion] for row in waiting], STAGES)
+    names = ("key", "start", "end", "box", "caption", *SCORES)
+    name = _digest(captions.identity, [[getattr(row, name) for name in names] for row in waiting], STAGES)
     path = run.out / _WORK / "captions" / name[:2] / f"{name}.parquet"
     if waiting and not path.is_file():
         with local_copy(source) as copy:
@@ -274,6 +280,8 @@ def _shard_all(
             where[source.name].append(path)
         if not _is_finished(run.out, plan.number, path):
             plans.append(plan)
+    # Before the first write: killed between a new shard and its rows, the rows of an earlier choice would vouch for what is not there.
+    _clean(run.out, set(paths.values()))
     total, done = len(paths), len(paths) - len(plans)
     if progress is not None:
         progress("writing", done, total)
@@ -284,7 +292,6 @@ def _shard_all(
             done += 1
             if progress is not None:
                 progress("writing", done, total)
-    _clean(run.out, set(paths.values()))
     return dict(where)
 
 
@@ -314,6 +321,7 @@ def _clean(folder: Path, current: set[Path]) -> None:
 def _write_manifest(run: Curation, readers: Sequence[Callable[[], list[Row]]], shards: dict[str, list[Path]]) -> Summary:
     count: Counter[str] = Counter()
     seconds: defaultdict[str, float] = defaultdict(float)
+    changes: Counter[str] = Counter()
     total = 0.0
 
     def rows_of() -> Iterator[list[Row]]:
@@ -333,6 +341,7 @@ def _write_manifest(run: Curation, readers: Sequence[Callable[[], list[Row]]], s
                 rows.append(row)
                 count[row.reason] += 1
                 seconds[row.reason] += row.seconds
+                changes.update(list(mended(row)) if row.fate == "kept" else [])
             total += max((row.source_seconds for row in rows), default=0.0)
             yield rows
 
@@ -344,4 +353,5 @@ def _write_manifest(run: Curation, readers: Sequence[Callable[[], list[Row]]], s
         seconds=total,
         kept_seconds=seconds["kept"],
         reasons={reason: (count[reason], seconds[reason]) for reason in count},
+        mended=dict(changes),
     )

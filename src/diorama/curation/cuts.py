@@ -43,12 +43,15 @@ class CutConfig:
     """Longer shots are divided."""
     min_seconds: float = 1.0
     """A shot is not divided so that less is left."""
+    max_still: float = 3.0
+    """A stretch in which nothing moves becomes a piece of its own if it lasts longer, seconds."""
 
     def __post_init__(self) -> None:
-        if not (self.adaptive_threshold > 1 and self.min_content > 0 and self.max_seconds > self.min_seconds > 0):
+        if not (self.adaptive_threshold > 1 and self.min_content > 0 and self.max_seconds > self.min_seconds > 0 and self.max_still > 0):
             raise ConfigError(
                 f"cuts with adaptive_threshold {self.adaptive_threshold:g}, min_content {self.min_content:g}, max_seconds {self.max_seconds:g}, "
-                f"min_seconds {self.min_seconds:g} are not possible; thresholds above 1 and 0, and max_seconds above min_seconds above 0"
+                f"min_seconds {self.min_seconds:g}, max_still {self.max_still:g} are not possible; thresholds above 1 and 0, max_seconds above "
+                "min_seconds above 0, and max_still above 0"
             )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from diorama.curation.manifest import Row
 from diorama.errors import ConfigError
 
-__all__ = ["Limits", "decide", "keep"]
+__all__ = ["Limits", "decide", "keep", "mended"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +73,20 @@ def decide(row: Row, limits: Limits) -> Row:
     return row
 
 
+def mended(row: Row) -> dict[str, str]:
+    """Return what the shards hold otherwise than the file does: a few words for the kind of change, and a sentence part with figures."""
+    notes = {}
+    if row.rotation:
+        notes["turned upright"] = f"turned by {row.rotation} degrees as the file says"
+    if row.pixel_aspect != 1:
+        notes["pixels made square"] = f"pixels of {row.pixel_aspect:.3f} made square"
+    if row.box != (0, 0, row.width, row.height):
+        notes["bars cropped"] = f"bars cropped to {row.size[0]}x{row.size[1]} of {row.width}x{row.height}"
+    if row.variable_rate:
+        notes["brought to a constant rate"] = "frames at uneven times brought to a constant rate"
+    return notes
+
+
 def keep(row: Row) -> Row:
     """Return the row as kept unless it has a fate."""
-    if row.fate:
-        return row
-    notes = []
-    if row.rotation:
-        notes.append(f"turned by {row.rotation} degrees as the file says")
-    if row.pixel_aspect != 1:
-        notes.append(f"pixels of {row.pixel_aspect:.3f} made square")
-    if row.box != (0, 0, row.width, row.height):
-        notes.append(f"bars cropped to {row.size[0]}x{row.size[1]} of {row.width}x{row.height}")
-    if row.variable_rate:
-        notes.append("frames at uneven times brought to a constant rate")
-    return dataclasses.replace(row, fate="kept", reason="kept", stage="shards", detail="; ".join(notes))
+    return row if row.fate else dataclasses.replace(row, fate="kept", reason="kept", stage="shards", detail="; ".join(mended(row).values()))

@@ -20,9 +20,9 @@ __all__ = ["REASONS", "STAGES", "Row", "library", "pending", "read_rows", "write
 STAGES = {
     "probe": 1,
     "trace": 1,
-    "cuts": 1,
+    "cuts": 2,
     "borders": 1,
-    "scores": 1,
+    "scores": 2,
     "fates": 1,
     "duplicates": 1,
     "captions": 1,
@@ -78,9 +78,9 @@ class Row:
     """Number of the first frame in the source."""
     num_frames: int = 0
     begins: str = "start"
-    """What is before it: start, cut, fade, or limit for a shot divided because of its length."""
+    """What is before it: start, cut, fade, still for a stretch in which nothing moves, or limit for a shot divided because of its length."""
     ends: str = "end"
-    """What is after it: end, cut, fade, limit or damage."""
+    """What is after it: end, cut, fade, still, limit or damage."""
 
     fate: str = ""
     """kept or dropped; empty while it is open."""

@@ -40,7 +40,7 @@ def probe_source(source: Source, path: Path) -> Row:
         captioner="facts" if caption else "",
     )
     if not digest:
-        return row.dropped("unreadable", "probe", f"{source.name} cannot be read; check that it exists and that you may read it")
+        return row.dropped("unreadable", "probe", f"{source.name} cannot be read; check that it exists, that it is a file and that you may read it")
     if not size:
         return row.dropped("empty", "probe", f"{source.name} has 0 bytes; copy it again", figure=0.0, limit=1.0)
     try:

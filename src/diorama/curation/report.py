@@ -6,16 +6,18 @@ import base64
 import html
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diorama.curation.curate import MANIFEST
+from diorama.curation.fates import mended
 from diorama.curation.manifest import REASONS, Row, read_rows
 from diorama.errors import DataError, cannot_write
 
 __all__ = ["funnel", "histogram", "write_report"]
 
+Span = tuple[str, float, float]
 _STAGES = ("probe", "trace", "cuts", "fates", "duplicates", "captions", "shards")
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c1f24;--soft:#667;--line:#d8dae0;--kept:#2f7d4f;--lost:#b4552d;--paper:#fff}
@@ -76,7 +78,7 @@ def write_report(folder: Path, output: Path | None = None, *, samples: int = 12)
         raise DataError(f"{folder} holds no {MANIFEST}; run first: diorama curate VIDEOS --out {folder}")
     rows = read_rows(manifest)
     chosen = _choose(rows, samples)
-    pictures = _pictures(folder, {row.key for row in chosen})
+    pictures = _pictures(folder, {_span(row) for row in chosen})
     settings = json.loads((folder / "curation.json").read_text(encoding="utf-8")) if (folder / "curation.json").is_file() else {}
     output = output or folder / "report.html"
     fresh = output.with_name(f".{output.name}.{os.getpid()}.part")
@@ -103,17 +105,22 @@ def _choose(rows: Sequence[Row], samples: int) -> list[Row]:
     return chosen
 
 
-def _pictures(folder: Path, wanted: set[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+def _span(row: Row) -> Span:
+    """Return what tells a piece from those that an earlier run with other cuts gave the same key."""
+    return row.key, row.start, row.end
+
+
+def _pictures(folder: Path, wanted: set[Span]) -> dict[Span, bytes]:
+    found: dict[Span, bytes] = {}
     for part in sorted((folder / "stages" / "trace").rglob("*.parquet")):
         if wanted <= found.keys():
             break
-        rows = read_rows(part, ["source", "key", "thumbnail"])
-        found.update({row.key: row.thumbnail for row in rows if row.key in wanted and row.thumbnail})
+        rows = read_rows(part, ["source", "key", "start", "end", "thumbnail"])
+        found.update({_span(row): row.thumbnail for row in rows if _span(row) in wanted and row.thumbnail})
     return found
 
 
-def _page(rows: Sequence[Row], chosen: Sequence[Row], pictures: dict[str, bytes], source: str) -> str:
+def _page(rows: Sequence[Row], chosen: Sequence[Row], pictures: dict[Span, bytes], source: str) -> str:
     kept = [row for row in rows if row.fate == "kept"]
     seconds, kept_seconds = sum(row.seconds for row in rows), sum(row.seconds for row in kept)
     share = f", {100 * kept_seconds / seconds:.0f} % of the time" if seconds else ""
@@ -125,9 +132,9 @@ def _page(rows: Sequence[Row], chosen: Sequence[Row], pictures: dict[str, bytes]
         f"<h1>{len(kept)} of {len(rows)} pieces kept</h1>"
         f"<p>{html.escape(source)}: {len({row.source for row in rows})} files, {seconds:.1f} s; kept {kept_seconds:.1f} s{share}.</p>"
         f"<h2>What became of every second</h2>{_funnel_table(rows, seconds)}"
-        f"<h2>What was kept</h2><div class=plots>{_plots(kept)}</div>"
+        f"<h2>What was kept</h2>{_mended(kept)}<div class=plots>{_plots(kept)}</div>"
         f"<h2>Pieces</h2><p>Frames from the beginning, the middle and the end. Each piece says why.</p><p id=filter>{boxes}</p>"
-        f"<div class=pieces>{''.join(_card(row, pictures.get(row.key, b'')) for row in chosen)}</div><script>{_SCRIPT}</script></html>\n"
+        f"<div class=pieces>{''.join(_card(row, pictures.get(_span(row), b'')) for row in chosen)}</div><script>{_SCRIPT}</script></html>\n"
     )
 
 
@@ -142,6 +149,13 @@ def _funnel_table(rows: Sequence[Row], total: float) -> str:
         )
     head = "<tr><th>stage<th>fate<th>meaning<th class=n>pieces<th class=n>time<th>share of all time"
     return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _mended(kept: Sequence[Row]) -> str:
+    """Return what was changed about how many of the kept pieces."""
+    counts = Counter(what for row in kept for what in mended(row))
+    said = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+    return f"<p>{said}.</p>" if said else ""
 
 
 def _plots(kept: Sequence[Row]) -> str:

@@ -16,15 +16,15 @@ from diorama.curation.manifest import Row
 from diorama.curation.orientation import upside_down
 from diorama.curation.overlays import text_share
 from diorama.curation.quality import quality
+from diorama.curation.still import static_share
 from diorama.media import Pixels
 from diorama.media.scan import Luma
 
-__all__ = ["Aesthetic", "flow_figures", "score", "sharpness", "static_share"]
+__all__ = ["Aesthetic", "flow_figures", "score", "sharpness"]
 
 Aesthetic = Callable[[Sequence[Pixels]], float]
 """A head the user supplies: sampled frames ``[h, w, 3]`` of a piece to a score; higher is better."""
 
-_STILL = 1.0  # mean change of luma levels below which two samples show the same picture
 _TEXTS = 6  # frames in which text is looked for
 
 
@@ -72,21 +72,6 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 def _spread(count: int, most: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
-
-
-def static_share(luma: Luma) -> float | None:
-    """Return the share of steps between samples ``[n, h, w]`` in which next to nothing changes, 0 to 1; None for a single sample.
-
-    The change counts where it is largest, in one of 6 x 6 fields, so that a small thing that moves before a still wall is motion.
-    """
-    if len(luma) < 2:
-        return None
-    cv2 = cv2_library()
-    still = 0
-    for before, after in pairwise(luma):
-        fields = cv2.resize(cv2.absdiff(before, after), (6, 6), interpolation=cv2.INTER_AREA)
-        still += float(fields.max()) < 2 * _STILL and float(fields.mean()) < _STILL
-    return still / (len(luma) - 1)
 
 
 def flow_figures(steps: Sequence[Luma], fps: float) -> tuple[float | None, float | None]:

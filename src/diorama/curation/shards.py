@@ -23,12 +23,13 @@ from diorama.media.codec import Encoding, encode
 from diorama.media.extract import copy_span
 from diorama.media.tars import CodedSample, shard_name, write_tar
 
-__all__ = ["Plan", "plan_shards", "record_of", "write_shard"]
+__all__ = ["SCORES", "Plan", "plan_shards", "record_of", "write_shard"]
 
-_SCORES = (
+SCORES = (
     "motion", "jitter", "static", "sharpness", "brightness", "contrast", "clipped", "quality", "text_area", "subtitles", "logo_area",
     "watermark", "upside_down", "aesthetic",
 )  # fmt: skip
+"""Figures of a row that go into a sample's record and may be appended to its caption; one that was not measured is left out."""
 _ENCODING = Encoding(container="mp4", codec="libx264", options={"crf": "12", "preset": "veryfast"})
 
 
@@ -73,7 +74,7 @@ def record_of(row: Row, width: int, height: int, num_frames: int, fps: float) ->
     dense, short = row.caption, row.caption_short or row.caption
     return {
         "captions": {"dense": [dense], "short": [short], "captioner": row.captioner},
-        "scores": {name: round(value, 6) for name in _SCORES if (value := getattr(row, name)) is not None},
+        "scores": {name: round(value, 6) for name in SCORES if (value := getattr(row, name)) is not None},
         "provenance": {
             "source": row.source,
             "span": [round(row.start, 6), round(row.end, 6)],

@@ -60,12 +60,19 @@ def list_sources(address: str, facts: Mapping[str, Mapping[str, str]] | None = N
         facts: What is known about files by name, see ``read_facts``.
 
     Raises:
-        InputError: there is nothing there.
+        InputError: there is nothing there, or nothing of it is in the facts.
     """
+    for local in ("file://", "local://"):
+        address = address.removeprefix(local)
     found = _list_remote(address) if _is_remote(address) else _list_local(Path(address))
     if not found:
         raise InputError(f"{address} holds no files; give a folder of videos or pictures")
     known = facts or {}
+    if known and known.keys().isdisjoint(name for name, _, _ in found):
+        raise InputError(
+            f"none of the {len(known)} files that the facts name, such as '{next(iter(known))}', is in {address}; "
+            f"its files are named by their path inside it, such as '{min(found)[0]}'"
+        )
     return [Source(name=name, address=where, bytes=size, facts={**_beside(where), **known.get(name, {})}) for name, where, size in sorted(found)]
 
 
@@ -98,7 +105,7 @@ def _list_remote(address: str) -> list[tuple[str, str, int]]:
     for path, entry in entries.items():
         name = path.removeprefix(root).lstrip("/") or Path(path).name
         hidden = any(part.startswith(".") for part in name.split("/"))
-        if not hidden and Path(name).suffix.lower() not in _SIDE and entry.get("type", "file") == "file":
+        if not hidden and Path(name).suffix.lower() not in _SIDE and entry.get("type", "file") != "directory":
             found.append((name, system.unstrip_protocol(path), int(entry.get("size") or -1)))
     return found
 
@@ -155,7 +162,9 @@ def local_copy(source: Source) -> Iterator[Path]:
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal; an empty string if it cannot be read."""
+    """Return the SHA-256 of a file, hexadecimal; an empty string if it cannot be read or is a pipe, a socket or a device."""
+    if not path.is_file():  # a pipe without a writer would be read for ever
+        return ""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

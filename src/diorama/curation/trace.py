@@ -17,6 +17,7 @@ from diorama.curation.manifest import STAGES, Row
 from diorama.curation.probe import fault, probe_source
 from diorama.curation.scores import Aesthetic, score
 from diorama.curation.sources import Source, local_copy
+from diorama.curation.still import divide_still
 from diorama.errors import DataError, MediaError
 from diorama.media import Pixels
 from diorama.media.scan import ScannedFrame, ScanSizes, scan
@@ -80,7 +81,8 @@ def _trace(row: Row, path: Path, config: TraceConfig, aesthetic: Aesthetic | Non
     watch = _Watch(scan(path, config.sizes, threads=threads))
     measured: list[tuple[Row, bool]] = []
     for shot in shots(watch, config.cuts, gap=0.0 if row.kind == "image" else 1 / row.fps):
-        measured.extend(_measure(row, piece, shot, aesthetic) for piece in ([shot] if shot.gap else trim_fades(shot)))
+        pieces = [shot] if shot.gap else [part for piece in trim_fades(shot) for part in divide_still(piece, config.cuts.max_still)]
+        measured.extend(_measure(row, piece, shot, aesthetic) for piece in pieces)
     rows = agree([piece for piece, _ in measured], [certain for _, certain in measured])
     if not rows:
         reason, detail = fault(watch.fault, path, row.source) if watch.fault else ("no frames", f"{row.source} has 0 frames; copy it again")
