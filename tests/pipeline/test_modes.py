@@ -274,6 +274,7 @@ def test_notes_tell_what_was_done_to_the_input(models: Models) -> None:
 
 def test_what_is_given_is_kept_in_the_latent_too(models: Models) -> None:
     film = modes.extend(Desk(models, {}), moving(17, 48, 32))
-    (keep,) = (item for item in film.shots[0].items if isinstance(item, Keep))
-    assert keep.latent.shape[1] == 5
-    assert keep.noise == 0
+    keep, led = (item for item in film.shots[0].items if isinstance(item, Keep))
+    assert (keep.frame, keep.latent.shape[1], keep.noise) == (0, 5, 0)
+    assert (led.frame, led.latent.shape[1]) == (5, 1)
+    assert led.noise > 0
