@@ -4,8 +4,9 @@
         [--sfm-seconds 3000]
 
 (1) a rendered orbit against its true cameras, with wall time; (2) real clips, moving and static; (3) every negative control against every
-positive on the headline score; (4) real, rendered, coded and generated videos side by side. ``--references`` writes the packaged rows.
-Everything measured stays in ``--out``; a run that was stopped goes on. ``--quick`` leaves out NeRF and splats.
+positive on the headline score, and between them what coding leaves; (4) real, rendered, coded and generated videos side by side.
+``--references`` writes the packaged rows. Everything measured stays in ``--out``; a run that was stopped goes on. ``--quick`` leaves out NeRF
+and splats.
 """
 
 from __future__ import annotations
@@ -115,11 +116,16 @@ class Bench:
 
 
 def positives(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Clips that are known to show a rigid world: rendered, and real ones at their own size and as small as an autoencoder is given them."""
     for seed in ORBITS:
         yield f"rendered orbit {seed}", bench.row(f"orbit-{seed}", lambda seed=seed: bench.orbit(seed))
     yield "karma", bench.row("real-karma", lambda: bench.real("karma"), whole=True)
     for name in REAL:
         yield f"{name}, {SIDE} px", bench.row(f"part-{name}", lambda name=name: Source(name=name, frames=bench.part(name)), whole=True)
+
+
+def round_trips(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Clips through the packaged autoencoder: whether they still show a rigid world is what is asked of them."""
     for name in REAL:
         yield (
             f"{name}, coded",
@@ -190,9 +196,10 @@ def show_real(bench: Bench) -> None:
 
 
 def show_controls(bench: Bench) -> None:
-    good, bad = list(positives(bench)), list(controls(bench))
+    good, coded, bad = list(positives(bench)), list(round_trips(bench)), list(controls(bench))
     five = [pair for pair in bad if not pair[0].startswith("bent")]
-    ranked = sorted([("+", *pair) for pair in good] + [("-", *pair) for pair in bad], key=lambda item: -item[2]["score"])
+    signed = [(sign, *pair) for sign, pairs in (("+", good), ("o", coded), ("-", bad)) for pair in pairs]
+    ranked = sorted(signed, key=lambda item: -item[2]["score"])
     print(table(("", *HEAD), [(sign, *line(name, row)) for sign, name, row in ranked]))
     worst, best = min(row["score"] for _, row in good), max(row["score"] for _, row in five)
     worst_structure, best_structure = min(row["structure"] for _, row in good), max(row["structure"] for _, row in five)

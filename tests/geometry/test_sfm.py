@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from diorama.errors import InputError
 from diorama.geometry.cameras import Cameras, project
 from diorama.geometry.matches import Features, normal_scale
-from diorama.geometry.sfm import Reconstruction, SfmConfig, pairs_to_match, reconstruct
+from diorama.geometry.sfm import Reconstruction, SfmConfig, kept_waiting, pairs_to_match, reconstruct
 from diorama.geometry.trajectory import compare_trajectories
 
 pytest.importorskip("pycolmap")
@@ -165,6 +166,23 @@ def test_the_time_limit_kills_and_says_so(tmp_path: Path) -> None:
     assert result.failure is not None
     assert "longer than 0.05 seconds" in result.failure
     assert not (tmp_path / "matches.db").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system does not say how long a process was kept waiting")
+def test_a_process_that_shares_its_core_was_kept_waiting() -> None:
+    core = str(min(os.sched_getaffinity(0)))
+    busy = f"import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    pair = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(2)]
+    try:
+        end = time.monotonic() + 30
+        while min(kept_waiting(one.pid) for one in pair) < 0.2 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert all(kept_waiting(one.pid) >= 0.2 for one in pair)
+    finally:
+        for one in pair:
+            one.kill()
+            one.wait()
+    assert kept_waiting(pair[0].pid) == 0
 
 
 PARENT = """

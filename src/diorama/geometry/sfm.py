@@ -6,6 +6,7 @@ are stages; a second run on the same frames goes on where the first one ended, h
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -31,9 +32,11 @@ from diorama.geometry.lens import STARTS, Attempt, best, settled
 from diorama.geometry.matches import Features, normal_scale
 from diorama.geometry.sfm_worker import believable
 
-__all__ = ["Reconstruction", "SfmConfig", "pairs_to_match", "reconstruct"]
+__all__ = ["Reconstruction", "SfmConfig", "kept_waiting", "pairs_to_match", "reconstruct"]
 
 Ints = NDArray[np.int64]
+_LOOK = 1.0
+"""Seconds between two looks at how long the worker was kept waiting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class SfmConfig:
     """How to reconstruct."""
 
     time_limit: float = 300.0
-    """Seconds after which matching and mapping are killed together."""
+    """Seconds after which matching and mapping are killed together; those in which other programs had the processor do not count on Linux."""
     overlap: int = 8
     """Each frame is matched with this many that follow it, and with those at distances that are powers of two."""
     num_threads: int = 1
@@ -217,17 +220,19 @@ def reconstruct(
     folder = Path(folder)
     _prepare(folder, features, size, config)
     seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
-    begun = time.monotonic()
+    left = config.time_limit
 
     def run(stage: str, file: str) -> str | None:
         """Run a stage unless it was run before; return what went wrong, or None."""
+        nonlocal left
         if (folder / file).exists():
             return None
         name = stage.partition("=")[0]
         if progress is not None:
             progress(name)
         start = time.monotonic()
-        failure = _run(stage, folder, config.time_limit - (start - begun))
+        failure, used = _run(stage, folder, left)
+        left -= used
         seconds[name] = time.monotonic() - start
         (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
         return failure and f"{failure.format(limit=config.time_limit)}; it was {'matching' if name == 'match' else 'mapping'} frames"
@@ -304,8 +309,8 @@ def _root(descriptors: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.round(512 * np.sqrt(share)), 0, 255), dtype=np.uint8)
 
 
-def _run(stage: str, folder: Path, limit: float) -> str | None:
-    """Run a stage of the worker; return what went wrong, with a place for the time limit, or None."""
+def _run(stage: str, folder: Path, limit: float) -> tuple[str | None, float]:
+    """Run a stage of the worker; return what went wrong, with a place for the time limit, or None, and the seconds it used of its limit."""
     command = [sys.executable, "-m", "diorama.geometry.sfm_worker", stage, str(folder)]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GLOG_minloglevel": "1"}
     with (
@@ -313,20 +318,37 @@ def _run(stage: str, folder: Path, limit: float) -> str | None:
         # the pipe is closed with this process, and the worker ends with the pipe
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True) as worker,
     ):
+        begun, used, status = time.monotonic(), 0.0, None
         try:
-            status = worker.wait(timeout=max(limit, 0.01))
-        except subprocess.TimeoutExpired:
-            status = None
+            while status is None and used < limit:
+                waited = kept_waiting(worker.pid)  # not known any more once it has ended
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = worker.wait(timeout=min(limit - used, _LOOK))
+                used = time.monotonic() - begun - waited
         finally:
             if worker.poll() is None:
                 # a hang inside its signal handler ignores everything gentler
                 os.killpg(worker.pid, signal.SIGKILL)
     if status is None:
-        return "structure from motion took longer than {limit:g} seconds and was stopped"
+        return "structure from motion took longer than {limit:g} seconds and was stopped", used
     if status != 0:
         how = f"signal {-status}" if status < 0 else f"status {status}"
-        return f"structure from motion broke off with {how}, see log.txt in its folder"
-    return None
+        return f"structure from motion broke off with {how}, see log.txt in its folder", used
+    return None, used
+
+
+def kept_waiting(process: int) -> float:
+    """Return for how many seconds a process was ready to run and others ran, of its threads the one that waited longest.
+
+    0 once it has ended, and where the system does not say.
+
+    Source: "Scheduler Statistics" in the documentation of the Linux kernel, on ``/proc/PID/schedstat``.
+    """
+    waited = 0
+    for told in Path(f"/proc/{process}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread may end meanwhile
+            waited = max(waited, int(told.read_text(encoding="ascii").split()[1]))
+    return waited / 1e9
 
 
 def _result(model: dict[str, Any], num_frames: int, size: tuple[int, int], seconds: dict[str, float]) -> Reconstruction:
