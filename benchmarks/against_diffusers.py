@@ -336,6 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore")
     runtime.prepare_cpu(args.threads)
     print(machine())
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="wan-", dir=args.folder))
     try:
         for part in args.parts:
