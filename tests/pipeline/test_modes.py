@@ -16,6 +16,7 @@ from diorama.media import Audio, Clip
 from diorama.pipeline import Pipeline, modes
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Given, Made
+from diorama.pipeline.given import LED
 from diorama.pipeline.items import Guide, Keep
 from diorama.pipeline.load import Models
 
@@ -278,3 +279,12 @@ def test_what_is_given_is_kept_in_the_latent_too(models: Models) -> None:
     assert (keep.frame, keep.latent.shape[1], keep.noise) == (0, 5, 0)
     assert (led.frame, led.latent.shape[1]) == (5, 1)
     assert led.noise > 0
+
+
+@pytest.mark.parametrize(("num_frames", "led"), [(17, [4]), (19, []), (1, [])], ids=["on the grid", "last frame repeated", "still"])
+def test_a_loop_goes_on_as_its_clip_moves(models: Models, num_frames: int, led: list[int]) -> None:
+    film = modes.loop(Desk(models, {}), moving(num_frames, 48, 32), more=1.0)
+    kept = [item for item in film.shots[0].items if isinstance(item, Keep)]
+    # the ring has no first latent frame: the one behind the clip's five is the fifth
+    assert [item.frame for item in kept if item.noise == LED and item.frame > 0] == led
+    assert [item.frame for item in kept if item.frame == -1] == [-1]

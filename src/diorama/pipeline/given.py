@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from diorama.media import Pixels
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Given, Made, Shot
 from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.lead import lead
 from diorama.pipeline.source import Source
 
-__all__ = ["BESIDE_GIVEN", "CONTEXT_FRAMES", "HELD", "LED", "around", "begun", "beside_given", "ending", "going_on"]
+__all__ = ["BESIDE_GIVEN", "CONTEXT_FRAMES", "HELD", "LED", "around", "begun", "beside_given", "ending", "going_on", "led"]
 
 CONTEXT_FRAMES = 17
 """Frames of a given clip that the model sees when it goes on from it."""
@@ -64,11 +65,24 @@ def going_on(desk: Desk, source: Source, count: int) -> list[Item]:
 
     The latent frame behind them must be in the shot.
     """
-    frames = source.tail(count)
-    if count < 2:
-        return [Keep(latent=desk.encode(frames))]
+    known, ahead = led(desk, source.tail(count))
+    return [Keep(latent=known)] if ahead is None else [Keep(latent=known), Keep(latent=ahead, frame=known.shape[1], noise=LED)]
+
+
+def led(desk: Desk, frames: Pixels) -> tuple[Tensor, Tensor | None]:
+    """Encode frames of a clip, 1 + k latent frames' worth, and what follows them if everything goes on as it moves.
+
+    Args:
+        desk: Model and options.
+        frames: ``[T, H, W, 3]`` uint8.
+
+    Returns:
+        Their latent ``[C, 1 + k, h, w]`` and that of the latent frame behind it ``[C, 1, h, w]``, None behind a single frame.
+    """
+    if len(frames) < 2:
+        return desk.encode(frames), None
     latent = desk.encode(np.concatenate([frames, lead(frames[-2:], desk.stride.time)]))
-    return [Keep(latent=latent[:, :-1]), Keep(latent=latent[:, -1:], frame=latent.shape[1] - 1, noise=LED)]
+    return latent[:, :-1], latent[:, -1:]
 
 
 def ending(desk: Desk, source: Source, count: int) -> list[Item]:

@@ -20,7 +20,7 @@ from diorama.errors import InputError
 from diorama.pipeline.curve import ramp, read_curve
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Altered, Film, Framed, Given, Made, Shot
-from diorama.pipeline.given import CONTEXT_FRAMES, HELD, around, begun, beside_given, ending, going_on
+from diorama.pipeline.given import CONTEXT_FRAMES, HELD, LED, around, begun, beside_given, ending, going_on, led
 from diorama.pipeline.items import Guide, Item, Keep, Region, Ring, StartFrom
 from diorama.pipeline.region import read_region, to_cells
 from diorama.pipeline.source import Media, Source, as_clip, grid_size, is_file, part
@@ -151,11 +151,13 @@ def loop(desk: Desk, subject: Media, prompt: str = "", *, more: float = 1.34) ->
         return replace(desk.film(request, [Ring(), _ring_guide(subject, request.num_frames, desk)]), ring=True)
     source = desk.open(subject)
     prompt = desk.prompt(prompt, source)
-    known = desk.encode(source.whole(desk.stride))
+    known, ahead = led(desk, source.whole(desk.stride))
     frames = desk.frames(more) + 1
     request = desk.request(prompt, known.shape[1] + frames, source, **beside_given(desk))
     # In the ring the clip's first frame is the last of the four of the latent frame before it.
     items: list[Item] = [Ring(), _ring_guide(prompt, request.num_frames, desk), *begun(desk, source, known, -1, noise=HELD)]
+    if ahead is not None and source.length(source.num_frames, desk.stride) == source.num_frames:  # else its last frame was repeated
+        items.append(Keep(latent=ahead, frame=known.shape[1] - 1, noise=LED))
     first = (known.shape[1] - 1) * desk.stride.time
     made = Made(first=first, last=request.num_frames - 2)
     return replace(desk.film(request, items, [Given(source=source), made], source=source), ring=True)
