@@ -102,9 +102,11 @@ def test_parts_share_the_clips_and_their_answers(tmp_path: Path, judge: Judge) -
     config = dataclasses.replace(SMALL, count=3, seeds=1)
     parts = [evaluate_prompt(generate, judge, tmp_path, label="grey", config=dataclasses.replace(config, part=(i, 2))) for i in (1, 2)]
     assert [part.generated["colour"].trials for part in parts] == [2, 1]
+    assert not (tmp_path / "report.json").exists()
     with (tmp_path / "answers-2-of-2.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"index": 1, "se')  # another process is writing
     left = (tmp_path / "answers-2-of-2.jsonl").read_text()
     whole = evaluate_prompt(generate, judge, tmp_path, label="grey", config=config)
     assert whole.generated["colour"].trials == len(asked_for) == len(set(asked_for)) == 3
     assert (tmp_path / "answers-2-of-2.jsonl").read_text() == left
+    assert (tmp_path / "report.json").is_file()

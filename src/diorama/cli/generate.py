@@ -102,7 +102,7 @@ class Memory:
     dtype: Annotated[Literal["bf16", "float32"] | None, _shown(None, "by model and device")] = None
     """Number format of weights and products."""
     quantise: Annotated[Literal["int8", "fp8", "fp8-products"] | None, _shown(None, "none")] = None
-    """Keep the weights of linear layers in 8 bits; fp8-products multiplies in 8 bits too, which cards since Ada and Hopper do twice as fast."""
+    """Keep the weights of linear layers in 8 bits; fp8-products multiplies in 8 bits too, which cards since Ada and Hopper can do."""
     offload: Annotated[Literal["none", "model", "block"], _shown(None, "none")] = "none"
     """What waits in the host's memory until it is used: every part but one, or the weights of the blocks too."""
     tile: Annotated[int | None, _shown("PIXELS", "whole frames")] = None

@@ -180,7 +180,7 @@ def evaluate_prompt(
         judge: Reads them.
         folder: Takes ``answers.jsonl`` (one line a clip), ``rendered.jsonl``, ``sheets/`` (contact sheets), ``report.json`` and ``report.txt``.
         label: Names the generator and its settings; a folder goes on only with the label it was started with.
-        config: What is asked; a part reports of its own clips, and who asks for all finds those of every part done.
+        config: What is asked; a part reports of its own clips and writes no report, and who asks for all finds those of every part done.
         progress: Called with ``"generated"`` or ``"rendered"``, clips done and clips in all.
 
     Raises:
@@ -210,7 +210,8 @@ def evaluate_prompt(
         new_pairs=scores([row["grade"] for row in rows if row["held_out"]]),
         rendered=scores(reference),
     )
-    report.save(folder)
+    if config.part[1] == 1:  # that of a part would pass for the whole
+        report.save(folder)
     return report
 
 

@@ -25,7 +25,7 @@ __all__ = ["steady"]
 
 _STIFFNESS = 2.0
 """Weight of squared bends of a path over squared displacements: jerks within a latent frame's four go. Stiffer paths are evener, but coded
-clips are farther from their originals then (64: by 0.5 dB and more; 1 to 2: nearer than without)."""
+clips are farther from their originals then (64: by 0.5 dB and more; 2: by less than 0.1 dB nearer or farther)."""
 _REACH = 5
 """Frames on either side whose bends move a frame; farther ones have next to no weight."""
 _TURN = 0.5
