@@ -2,8 +2,8 @@
 
 Every row of a weight has a scale of its own. The products of `WeightOnlyLinear` are those of the plain layer with rounded weights;
 `Float8Linear` rounds every token of its input too and multiplies fp8 by fp8, which cards of compute capability 8.9 and more do at twice
-the rate of bf16 by their data sheets (not measured here). Each has a plain twin. torchao's weight-only layers (0.18, eager) are as fast and as exact, take seconds to import and
-leave autocast's number format (docs/log.md, 2026-11-21), so there is nothing to install.
+the rate of bf16 by their data sheets (not measured here). Each has a plain twin. torchao's weight-only layers (0.18, eager) are as fast and
+as exact, take seconds to import and leave autocast's number format (docs/log.md, 2026-11-21), so there is nothing to install.
 """
 
 from __future__ import annotations
