@@ -19,7 +19,7 @@ from tests.curation.conftest import pan
 from diorama.curation import curate as module
 from diorama.curation.curate import MANIFEST, Curation, CurationConfig, curate
 from diorama.curation.fates import Limits
-from diorama.curation.manifest import Row, read_rows
+from diorama.curation.manifest import STAGES, Row, read_rows
 from diorama.curation.report import write_report
 from diorama.data import ShardSet
 from diorama.errors import DataError, InputError
@@ -77,7 +77,7 @@ def test_every_piece_has_a_fate_and_every_second_is_told(raw: Path, done: Path) 
     ]  # fmt: skip
     film = [row for row in rows if row.source == "film.mp4"]
     assert sum(row.seconds for row in film) == pytest.approx(film[0].source_seconds)
-    assert all(row.versions.endswith("shards 1") for row in rows if row.fate == "kept")
+    assert all(row.versions.endswith(f"shards {STAGES['shards']}") for row in rows if row.fate == "kept")
 
 
 def test_what_was_changed_about_kept_pieces_is_said(tmp_path: Path, films: Callable[..., Path]) -> None:

@@ -26,7 +26,7 @@ STAGES = {
     "fates": 1,
     "duplicates": 1,
     "captions": 1,
-    "shards": 1,
+    "shards": 2,
 }
 """Stages in order, with the version of what each computes; a new version makes old results void."""
 

@@ -1,7 +1,8 @@
 """Kept pieces into shards: the tars of ``media.tars``, which ``diorama train`` reads.
 
 Pieces keep their size, length and rate. Where the source's own packets can be cut to the frame they are copied, without loss and
-without work; else the frames are encoded anew. The record of a sample holds its captions, figures and where it comes from.
+without work; else its planes are encoded anew, or where those will not do, its frames as they are shown. The record of a sample holds
+its captions, figures and where it comes from.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from diorama.curation.sources import Source, local_copy
 from diorama.errors import DataError, MediaError
 from diorama.media import Pixels, encode_picture, iter_frames
 from diorama.media.codec import Encoding, encode
-from diorama.media.extract import copy_span
+from diorama.media.extract import PlaneReader, copy_span
+from diorama.media.probe import kind_of
 from diorama.media.tars import CodedSample, shard_name, write_tar
 
 __all__ = ["SCORES", "Plan", "plan_shards", "record_of", "write_shard"]
@@ -30,7 +32,7 @@ SCORES = (
     "watermark", "upside_down", "aesthetic",
 )  # fmt: skip
 """Figures of a row that go into a sample's record and may be appended to its caption; one that was not measured is left out."""
-_ENCODING = Encoding(container="mp4", codec="libx264", options={"crf": "12", "preset": "veryfast"})
+_ENCODING = Encoding(container="mp4", codec="libx264", options={"crf": "14", "preset": "superfast"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,22 +127,29 @@ def _samples(plan: Plan) -> Iterator[tuple[Row, CodedSample | None]]:
 
 def _samples_of(path: Path, rows: Sequence[Row]) -> Iterator[tuple[Row, CodedSample | None]]:
     with contextlib.ExitStack() as stack:
-        reader: _Reader | None = None
+        planes: PlaneReader | None = None
+        shown: _Reader | None = None
         for row in rows:
+            span = row.start, row.num_frames, row.fps
             try:
                 if row.kind == "image":
                     pixels = _cropped(row, next(iter(iter_frames(path))).pixels)
                     yield _stored(row, "encoded", encode_picture(pixels), 1)
                     continue
-                copied = None if row.variable_rate else copy_span(path, row.start, row.num_frames, row.fps, box=_stored_box(row))
-                if copied is not None:
-                    yield _stored(row, "copied", copied, row.num_frames)
+                data = None if row.variable_rate else copy_span(path, *span, box=_stored_box(row))
+                if data is not None:
+                    yield _stored(row, "copied", data, row.num_frames)
                     continue
-                if reader is None:
-                    reader = stack.enter_context(contextlib.closing(_Reader(path, row)))
-                yield _stored(row, "encoded", *reader.encode(row))
+                if not row.variable_rate and kind_of(path) == "video":
+                    planes = planes or stack.enter_context(contextlib.closing(PlaneReader(path)))
+                    data = planes.encode(*span, _ENCODING, box=row.box)
+                if data is not None:
+                    yield _stored(row, "encoded", data, row.num_frames)
+                    continue
+                shown = shown or stack.enter_context(contextlib.closing(_Reader(path, row)))
+                yield _stored(row, "encoded", *shown.encode(row))
             except MediaError as error:
-                reader = None
+                planes = shown = None
                 yield row.dropped("damaged", "shards", str(error).replace(str(path), row.source)), None
 
 

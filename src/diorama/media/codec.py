@@ -28,6 +28,7 @@ __all__ = [
     "encode",
     "encode_bytes",
     "encode_picture",
+    "encode_planes",
     "libav",
     "pixel_aspect",
 ]
@@ -107,10 +108,8 @@ def encode(
         OSError: the file cannot be written.
     """
     av = libav()
-    movflags = "+faststart" if isinstance(file, str) else "+default_base_moof"
-    options = {"fflags": "+bitexact"} | ({"movflags": movflags} if encoding.container == "mp4" else {})
     count, stream, sound, size = 0, None, None, (0, 0)
-    with av.open(file, "w", format=encoding.container, options=options) as container:
+    with _written(av, file, encoding) as container:
         if comment:
             container.metadata["comment"] = comment
         for chunk in chunks:
@@ -132,6 +131,72 @@ def encode(
         if sound is not None and audio is not None:
             _encode_audio(av, container, sound, audio)
     return count
+
+
+def encode_planes(file: str | IO[bytes], frames: Iterable[Any], encoding: Encoding, *, fps: float, box: tuple[int, int, int, int]) -> int:
+    """Encode decoded frames, cropped, whose planes are taken as they are, without a way through RGB, and return how many there were.
+
+    Args:
+        file: Path or binary file to write.
+        frames: PyAV frames in ``yuv420p``, all of one size, upright and with square pixels; the file is tagged with the colours of the first.
+        encoding: Container, encoder and options.
+        fps: Frames a second.
+        box: Left, top, right and bottom of what is kept, even pixels.
+
+    Raises:
+        MediaError: there is no frame, or the frames change size or format.
+        OSError: the file cannot be written.
+    """
+    av = libav()
+    left, top, right, bottom = box
+    count, stream, kind = 0, None, None
+    crop: Any = None
+    with _written(av, file, encoding) as container:
+        for frame in frames:
+            if stream is None:
+                kind = frame.width, frame.height, frame.format.name
+                stream = _add_picture_stream(container, encoding, fps, bottom - top, right - left)
+                _tag(stream.codec_context, frame)
+                crop = _crop(av, frame, f"{right - left}:{bottom - top}:{left}:{top}")
+            if (frame.width, frame.height, frame.format.name) != kind:
+                raise MediaError(f"a frame of {frame.width}x{frame.height} in {frame.format.name} does not fit a video of {kind}; resize it first")
+            crop.push(frame)
+            part = crop.pull()
+            part.pts, part.time_base = count, 1 / _rate(fps)
+            part.pict_type = av.video.frame.PictureType.NONE  # the encoder decides anew
+            for packet in stream.encode(part):
+                container.mux(packet)
+            count += 1
+        if stream is None:
+            raise MediaError("a video with 0 frames cannot be written; give at least 1")
+        for packet in stream.encode():
+            container.mux(packet)
+    return count
+
+
+def _crop(av: Any, frame: Any, how: str) -> Any:
+    """Return a filter graph that crops frames like one; it moves pointers and copies nothing."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    crop, sink = graph.add("crop", f"{how}:exact=1"), graph.add("buffersink")
+    source.link_to(crop)
+    crop.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _written(av: Any, file: str | IO[bytes], encoding: Encoding) -> Any:
+    """Return an output container; the same frames give the same bytes in it."""
+    movflags = "+faststart" if isinstance(file, str) else "+default_base_moof"
+    options = {"fflags": "+bitexact"} | ({"movflags": movflags} if encoding.container == "mp4" else {})
+    return av.open(file, "w", format=encoding.container, options=options)
+
+
+def _tag(context: Any, frame: Any) -> None:
+    """Tag a stream with the colours of a frame; the matrix that an untagged one has by its height is written out, for a part is lower."""
+    untagged_hd = frame.colorspace == UNTAGGED and frame.height >= HD_HEIGHT
+    context.colorspace = BT709 if untagged_hd else frame.colorspace
+    context.color_range, context.color_primaries, context.color_trc = frame.color_range, frame.color_primaries, frame.color_trc
 
 
 def _add_picture_stream(container: Any, encoding: Encoding, fps: float, height: int, width: int) -> Any:

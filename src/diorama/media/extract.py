@@ -1,24 +1,27 @@
-"""A span of a video as an mp4 without decoding it: the file's own packets, trimmed to the frame by an edit list.
+"""A span of a video as an mp4: its own packets where they can be cut to the frame, else its own planes encoded anew.
 
-Nothing is lost and little is computed. The packets from the key frame before the span stay inside, hidden by the edit list that every
-player and FFmpeg itself obey; borders are cropped in the stream's header. What cannot be copied so is refused with None, and the
-caller encodes it.
+``copy_span`` loses nothing and computes little. The packets from the key frame before the span stay inside, hidden by the edit list that
+every player and FFmpeg itself obey; borders are cropped in the stream's header. ``PlaneReader`` never leaves the colours of the file:
+what it writes is the decoded planes, cropped. What one cannot do is refused with None, and the caller tries the next way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import math
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from diorama.errors import MediaError
-from diorama.media.codec import libav, pixel_aspect
+from diorama.media.codec import Encoding, each_frame, encode_planes, libav, pixel_aspect
 from diorama.media.probe import kind_of, opened
 
-__all__ = ["Box", "copy_span"]
+__all__ = ["Box", "PlaneReader", "copy_span"]
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom of the part to keep, in pixels as shown."""
@@ -26,7 +29,7 @@ Box = tuple[int, int, int, int]
 _CROPPED_BY = {"h264": "h264_metadata", "hevc": "hevc_metadata"}  # bitstream filters that set the header's cropping
 _LEFT_STEP = 64  # FFmpeg rounds a cropped left edge down to whole vector registers
 _COPIED = ("h264", "hevc", "av1", "vp9", "mpeg4")  # codecs that an mp4 holds
-_LONGEST_LEAD = 4.0  # seconds before the span that may stay hidden inside; as many as are shown if those are more
+_LONGEST_LEAD = 10.5  # seconds before the span that may stay hidden inside (encoders set a key frame every ten); as many as are shown if more
 
 
 def copy_span(path: str | Path, start: float, num_frames: int, fps: float, *, box: Box | None = None) -> bytes | None:
@@ -59,6 +62,74 @@ def copy_span(path: str | Path, start: float, num_frames: int, fps: float, *, bo
             return None if packets is None else _mux(av, stream, packets, filters, Fraction(num_frames) / Fraction(fps).limit_denominator(100_000))
     except (av.FFmpegError, IndexError) as error:
         raise MediaError(f"{path} cannot be cut at {start:g} s ({error}); copy it again") from error
+
+
+class PlaneReader:
+    """Spans of one video, encoded anew from its planes; what follows a span is decoded on from there.
+
+    Args:
+        path: The file; not a picture or an animation.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = contextlib.ExitStack()
+        self._stream: Any = None
+        self._frames: Iterator[tuple[Any, float, float]] = iter(())
+        self._reached = math.inf
+        """Time of the last frame that was decoded."""
+
+    def encode(self, start: float, num_frames: int, fps: float, encoding: Encoding, *, box: Box) -> bytes | None:
+        """Return a span as a file, or None where the planes do not do as they are: other than 8-bit 4:2:0, turned, oblong, odd edges.
+
+        Args:
+            start: Time of the first frame, seconds since the file's first frame.
+            num_frames: Frames to keep.
+            fps: Their constant rate.
+            encoding: Container, encoder and options.
+            box: Part of the frame to keep.
+
+        Raises:
+            MediaError: the file is missing, no video or damaged there, or ends before the span does.
+        """
+        if any(edge % 2 for edge in box):
+            return None
+        if not self._reached < start or self._key_before(start) > self._reached:
+            self._seek(start)
+        span = itertools.islice(self._from(start - 0.5 / fps), num_frames)
+        frame, aspect = next(span, (None, 1.0))
+        if frame is not None and (frame.format.name != "yuv420p" or frame.rotation or aspect != 1.0):
+            return None
+        buffer, frames = io.BytesIO(), () if frame is None else itertools.chain([frame], (frame for frame, _ in span))
+        count = encode_planes(buffer, frames, encoding, fps=fps, box=box)
+        if count != num_frames:
+            raise MediaError(f"{self._path} gave {count} of {num_frames} frames from {start:.2f} s; copy it again")
+        return buffer.getvalue()
+
+    def close(self) -> None:
+        """Close the file; another span opens it again."""
+        self._file.close()
+        self._frames, self._reached = iter(()), math.inf
+
+    def _seek(self, start: float) -> None:
+        self.close()
+        source = self._file.enter_context(opened(self._path))
+        self._stream = source.streams.video[0]
+        self._frames = each_frame(source, str(self._path), lambda frame, time, aspect: (frame, time, aspect), start=start)
+
+    def _from(self, start: float) -> Iterator[tuple[Any, float]]:
+        """Yield the frames from a time on and the aspects of their pixels."""
+        for frame, time, aspect in self._frames:
+            self._reached = time
+            if time >= start:
+                yield frame, aspect
+
+    def _key_before(self, start: float) -> float:
+        """Return the time of the key frame before a time, as far as the file's index tells."""
+        base, origin = self._stream.time_base, self._stream.start_time or 0
+        entries = self._stream.index_entries
+        place = entries.search_timestamp(round(start / base) + origin, backward=True)
+        return -math.inf if place < 0 else float((entries[place].timestamp - origin) * base)
 
 
 def _crop_filter(source: Any, stream: Any, box: Box | None, name: str) -> str | None:
