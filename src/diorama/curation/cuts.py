@@ -142,17 +142,19 @@ def cv2_library() -> Any:
 
 def _look(cv2: Any, frame: ScannedFrame, before: Frame | None) -> Frame:
     gray: Luma = cv2.cvtColor(frame.small, cv2.COLOR_RGB2GRAY)
-    inside = gray[gray.max(axis=1) > _BAR][:, gray.max(axis=0) > _BAR]
+    inside = gray
+    if cv2.minMaxLoc(gray)[0] <= _BAR:
+        inside = gray[gray.max(axis=1) > _BAR][:, gray.max(axis=0) > _BAR]
     if inside.shape != gray.shape:
         inside = inside[1:-1, 1:-1]  # the rim of a bar is mixed with the picture
     if inside.size:
-        soft = cv2.blur(inside, (3, 3))
-        even = int(soft.max()) - int(soft.min()) <= _EVEN
+        darkest, brightest, _, _ = cv2.minMaxLoc(cv2.blur(inside, (3, 3)))
+        even = brightest - darkest <= _EVEN
     else:
         even = True
-    change = float(cv2.absdiff(gray, before.gray).mean()) if before is not None and before.gray.shape == gray.shape else 0.0
+    change = cv2.norm(gray, before.gray, cv2.NORM_L1) / gray.size if before is not None and before.gray.shape == gray.shape else 0.0
     return Frame(
-        index=frame.index, time=frame.time, gray=gray, mean=float(gray.mean()), even=even, change=change, medium=frame.medium, detail=frame.detail
+        index=frame.index, time=frame.time, gray=gray, mean=cv2.mean(gray)[0], even=even, change=change, medium=frame.medium, detail=frame.detail
     )
 
 

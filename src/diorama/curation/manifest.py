@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -224,6 +225,7 @@ def library() -> Any:
     return pa
 
 
+@cache
 def _schema(pa: Any) -> Any:
     kinds = {
         str: pa.string(),
@@ -273,7 +275,8 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     """
     pa = library()
     try:
-        table = pa.parquet.read_table(path, columns=None if columns is None else list(columns))
+        with pa.parquet.ParquetFile(path) as file:
+            table = file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is missing or damaged ({str(error).splitlines()[0]}); delete it and run curate again") from error
     names = {field.name for field in dataclasses.fields(Row)}

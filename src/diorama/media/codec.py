@@ -157,6 +157,7 @@ def encode_planes(file: str | IO[bytes], frames: Iterable[Any], encoding: Encodi
                 kind = frame.width, frame.height, frame.format.name
                 stream = _add_picture_stream(container, encoding, fps, bottom - top, right - left)
                 _tag(stream.codec_context, frame)
+                stream.codec_context.thread_count = 1  # who encodes many pieces does it in many processes
                 crop = _crop(av, frame, f"{right - left}:{bottom - top}:{left}:{top}")
             if (frame.width, frame.height, frame.format.name) != kind:
                 raise MediaError(f"a frame of {frame.width}x{frame.height} in {frame.format.name} does not fit a video of {kind}; resize it first")

@@ -115,7 +115,7 @@ class PlaneReader:
         self.close()
         source = self._file.enter_context(opened(self._path))
         self._stream = source.streams.video[0]
-        self._frames = each_frame(source, str(self._path), lambda frame, time, aspect: (frame, time, aspect), start=start)
+        self._frames = each_frame(source, str(self._path), lambda frame, time, aspect: (frame, time, aspect), start=start, threads=1)
 
     def _from(self, start: float) -> Iterator[tuple[Any, float]]:
         """Yield the frames from a time on and the aspects of their pixels."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diorama import runtime
+from diorama.autoencoder import Autoencoder
 from diorama.checkpoint import write_text
 from diorama.config import from_dict
 from diorama.data.provenance import write_provenance
@@ -29,6 +30,7 @@ from diorama.errors import ConfigError, DataError, InputError
 from diorama.evaluation.captions import attributes, total
 from diorama.evaluation.judge import COLOR_NAMES, Judge, JudgeHeads, Verdict, truth
 from diorama.evaluation.score import Score
+from diorama.media import Clip, from_tensor, to_tensor
 from diorama.ops.eye import pick
 from diorama.text.captioner import KINDS, MARK, Captioner, CaptionerConfig
 from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
@@ -59,6 +61,12 @@ class CaptionerTraining:
     """Captions of each clip a step."""
     views: int = 0
     """0 lets the eye learn too; else it only looks at each clip so many times at the start, every other time in a mirror."""
+    still_share: float = 0.0
+    """Share of steps that show a clip's first frame alone, 0 to 1; who is to choose among first frames by the prompt has to know stills."""
+    coded_share: float = 0.0
+    """Share of clips that are shown as ``autoencoder`` gives them back, 0 to 1; those off its grid are shown as they are."""
+    autoencoder: Path | None = None
+    """Folder of that autoencoder; the packaged one if None."""
     truth: float = 1.0
     """Weight of the judge's questions, which the eye answers too where a record holds a scene; 0 leaves them out."""
     start: Path | None = None
@@ -80,6 +88,10 @@ class CaptionerTraining:
                 f"batch_size {self.batch_size} and captions {self.captions} must be at least 1, held_out {self.held_out} at least 2, "
                 f"truth {self.truth} and views {self.views} at least 0"
             )
+        if not (0 <= self.still_share <= 1 and 0 <= self.coded_share <= 1):
+            raise ConfigError(f"still_share {self.still_share} and coded_share {self.coded_share} are out of range: allowed is 0 to 1")
+        if self.views and self.still_share:
+            raise ConfigError("still_share cannot be given where the eye stays as it is and looks ahead; give views 0, or leave it out")
         if self.start is not None and self.init is not None:
             raise ConfigError("start and init cannot be given together: a captioner has its own eye; leave one out")
 
@@ -114,24 +126,33 @@ class Exercise:
     """The truth of the clips, if it is known."""
 
 
-def gather(shards: ShardSet, indices: Sequence[int], config: CaptionerConfig) -> list[Lesson]:
+Coder = Callable[[np.ndarray], np.ndarray]
+"""Frames uint8 ``[T, H, W, 3]`` to what an autoencoder makes of them, or as they are if it cannot take them."""
+
+
+def gather(shards: ShardSet, indices: Sequence[int], config: CaptionerConfig, *, code: Coder | None = None, share: float = 0.0) -> list[Lesson]:
     """Shrink and group clips; those without a caption are left out.
 
     Args:
         shards: Clips; a record holds ``captions`` as worlds and curation write them, and perhaps a ``scene``.
         indices: Which to take.
         config: The captioner's size.
+        code: Through which some of the clips go first.
+        share: Of all, spread evenly.
 
     Raises:
         DataError: there are no clips, or none of them has a caption.
     """
     found: dict[tuple[int, int, bool], list[tuple[Tensor, tuple[tuple[int, str], ...], Scene | None]]] = {}
-    for index in indices:
+    for place, index in enumerate(indices):
         record = shards.record(index)
         captions = tuple((i, str(text)) for i, kind in enumerate(KINDS) for text in record.get("captions", {}).get(kind, ()) if str(text).strip())
         if not captions:
             continue
-        video = pick(shards.frames(index), config.num_frames, config.area)
+        frames = shards.frames(index)
+        if code is not None and int((place + 1) * share) > int(place * share):
+            frames = code(frames)
+        video = pick(frames, config.num_frames, config.area)
         scene = from_dict(Scene, record["scene"]) if "scene" in record else None
         found.setdefault((*video.shape[2:], scene is not None), []).append((video, captions, scene))
     if not found:
@@ -145,6 +166,27 @@ def gather(shards: ShardSet, indices: Sequence[int], config: CaptionerConfig) ->
             )
         )
     return lessons
+
+
+def coder(folder: Path, device: torch.device) -> Coder:
+    """Return what an autoencoder makes of clips.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    autoencoder = Autoencoder.load(folder).to(device).eval()
+    stride = autoencoder.config.stride
+
+    @torch.inference_mode()
+    def code(frames: np.ndarray) -> np.ndarray:
+        length, height, width = frames.shape[:3]
+        if (length - 1) % stride.time or height % stride.space or width % stride.space:
+            return frames
+        with runtime.autocast(device):
+            decoded = autoencoder.decode(autoencoder.encode(to_tensor(Clip(frames, 1.0)).to(device)))
+        return from_tensor(decoded.float(), 1.0).frames
+
+    return code
 
 
 def choose_vocabulary(texts: Sequence[str], size: int, pieces: Sequence[str]) -> PromptTokenizer:
@@ -254,6 +296,8 @@ class CaptionerTask:
         answers = truth([lesson.scenes[i] for i in chosen]) if lesson.scenes and not lesson.states else None
         view = rng.randrange(len(lesson.states) or 2)
         seen = lesson.states[view][chosen] if lesson.states else lesson.video[chosen]
+        if self.config.still_share and rng.random() < self.config.still_share:
+            seen = seen[:, :1].expand_as(seen)
         if view % 2:
             texts = [mirror_caption(text) for text in texts]
             if not lesson.states:
@@ -356,7 +400,8 @@ def train(config: CaptionerTraining, folder: Path, device: torch.device) -> Resu
             captioner = Captioner.load(config.init).requires_grad_(True)
             size = captioner.config
         taken = [i for place, i in enumerate(moving) if place % config.held_out]
-        lessons = gather(shards, taken, size)
+        code = coder(config.autoencoder or packaged_model() / "vae", device) if config.coded_share else None
+        lessons = gather(shards, taken, size, code=code, share=config.coded_share)
         if config.init is None:
             captioner = Captioner(size, _vocabulary(folder, lessons, size.vocabulary_size))
         heads = _heads(config, captioner)
@@ -401,6 +446,11 @@ def _vocabulary(folder: Path, lessons: Sequence[Lesson], size: int) -> PromptTok
     return chosen
 
 
+def packaged_model() -> Path:
+    """Return the folder of the packaged model."""
+    return Path(str(resources.files("diorama"))) / "models" / "default"
+
+
 def packaged_pieces() -> list[str]:
     """Return the vocabulary of the packaged text encoder, frequent pieces first."""
-    return PromptTokenizer.load(Path(str(resources.files("diorama"))) / "models" / "default" / "tokenizer").vocabulary
+    return PromptTokenizer.load(packaged_model() / "tokenizer").vocabulary
