@@ -15,7 +15,18 @@ from diorama.data.shards import Sample, ShardSet, write_shard
 from diorama.errors import ConfigError, DataError
 from diorama.evaluation.judge import Judge, JudgeConfig, JudgeHeads
 from diorama.text.captioner import MARK, Captioner, CaptionerConfig
-from diorama.train.captioner import CaptionerTask, CaptionerTraining, choose_vocabulary, gather, look_ahead, packaged_pieces, train
+from diorama.train.captioner import (
+    CaptionerTask,
+    CaptionerTraining,
+    Exercise,
+    choose_vocabulary,
+    coder,
+    gather,
+    look_ahead,
+    packaged_model,
+    packaged_pieces,
+    train,
+)
 from diorama.train.lessons import described_scene
 from diorama.train.loop import LoopConfig
 from diorama.train.optim import OptimConfig
@@ -78,6 +89,31 @@ def test_clips_are_grouped_by_size_and_by_what_is_known(shards: Path) -> None:
     assert lessons[0].captions[1] == ((0, "A green half lies at the left."), (1, "green half"))
     with pytest.raises(DataError, match="none of 0 clips has captions"):
         gather(ShardSet(shards), [], TINY)
+
+
+def test_a_share_of_the_clips_goes_through_the_autoencoder(shards: Path) -> None:
+    plain = gather(ShardSet(shards), range(16), TINY)[0].video
+    halves = gather(ShardSet(shards), range(16), TINY, code=lambda frames: 255 - frames, share=0.5)[0].video
+    assert [bool((half == whole).all()) for half, whole in zip(halves, plain, strict=True)] == [True, False] * 8
+    code = coder(packaged_model() / "vae", torch.device("cpu"))
+    frames = np.repeat(clip("red")[:1], 5, axis=0)
+    coded = code(frames)
+    assert coded.shape == frames.shape and 0 < np.abs(coded.astype(int) - frames).mean() < 12
+    np.testing.assert_array_equal(code(frames[:3]), frames[:3])  # off its grid
+
+
+def test_a_share_of_the_steps_shows_stills(shards: Path) -> None:
+    def still(exercise: Exercise) -> bool:
+        return float((exercise.seen[:, 0] - exercise.seen[:, 1]).abs().mean()) < 0.2
+
+    video = task(shards).lessons[0].video
+    moving = dataclasses.replace(task(shards).lessons[0], video=torch.stack([video[:, 0], 255 - video[:, 0]], 1))
+    shown = {}
+    for share in (0.0, 0.5, 1.0):
+        learner = task(shards, still_share=share)
+        learner.lessons = [moving]
+        shown[share] = sum(still(learner.batch(index)) for index in range(30))
+    assert shown[0.0] == 0 and shown[1.0] == 30 and 8 <= shown[0.5] <= 22
 
 
 @pytest.mark.parametrize("views", [0, 4])
@@ -169,3 +205,7 @@ def test_bad_configs(shards: Path) -> None:
         CaptionerTraining(data=(shards,), captions=0)
     with pytest.raises(ConfigError, match="leave one out"):
         CaptionerTraining(data=(shards,), start=Path("a"), init=Path("b"))
+    with pytest.raises(ConfigError, match="allowed is 0 to 1"):
+        CaptionerTraining(data=(shards,), still_share=1.5)
+    with pytest.raises(ConfigError, match="give views 0"):
+        CaptionerTraining(data=(shards,), still_share=0.5, views=2)

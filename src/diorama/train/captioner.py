@@ -42,7 +42,19 @@ from diorama.train.optim import OptimConfig
 from diorama.worlds.captions import mirror_caption
 from diorama.worlds.scene import Scene
 
-__all__ = ["CaptionerTask", "CaptionerTraining", "Exercise", "Lesson", "choose_vocabulary", "gather", "look_ahead", "packaged_pieces", "train"]
+__all__ = [
+    "CaptionerTask",
+    "CaptionerTraining",
+    "Exercise",
+    "Lesson",
+    "choose_vocabulary",
+    "coder",
+    "gather",
+    "look_ahead",
+    "packaged_model",
+    "packaged_pieces",
+    "train",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
