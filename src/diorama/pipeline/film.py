@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diorama.media import Audio, Clip, Pixels
+from diorama.pipeline.approach import approach
 from diorama.pipeline.items import Item
 from diorama.pipeline.request import Request
 from diorama.pipeline.seams import carry, mix, restore, surround
@@ -162,7 +163,8 @@ def _made(film: Film, index: int, shots: Sequence[Pixels], known: Mapping[int, P
     fps = film.shots[piece.shot].request.fps
     apart = max(1, round(canvas.fps / fps))  # given frames that are nearest to a step of the shot apart
     frames = carry(canvas.sized(shot[piece.first : last]), start, end)
-    frames = steady(frames, before[::-1][: apart + 1 : apart][::-1], after[: apart + 1 : apart], pace=canvas.fps / fps / apart)
+    near, pace = (before[::-1][: apart + 1 : apart][::-1], after[: apart + 1 : apart]), canvas.fps / fps / apart
+    frames = steady(approach(frames, *near, pace=pace), *near, pace=pace)
     return canvas.timed(frames, fps)
 
 
