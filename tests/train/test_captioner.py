@@ -204,7 +204,7 @@ def test_bad_configs(shards: Path) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         CaptionerTraining(data=(shards,), captions=0)
     with pytest.raises(ConfigError, match="leave one out"):
-        CaptionerTraining(data=(shards,), start=Path("a"), init=Path("b"))
+        CaptionerTraining(data=(shards,), start=Path("a"), init=Path("b"), views=2)
     with pytest.raises(ConfigError, match="allowed is 0 to 1"):
         CaptionerTraining(data=(shards,), still_share=1.5)
     with pytest.raises(ConfigError, match="give views 0"):

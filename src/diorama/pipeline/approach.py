@@ -3,7 +3,8 @@
 A generated passage ends somewhere near the given frame behind it, and moving at some speed near that frame's. Its last few frames are
 drawn nearer, one by one, to what the given clip itself would have shown there if it had moved before as it moves then; its first few
 likewise to what the clip before them would have gone on to show. Both pictures are brought along the flow between them, so that what
-they share is in one place, and mixed. Where they do not show the same, or the given clip's motion is not known, the generated frame stays.
+they share is in one place, and mixed. Where they do not show the same, are far apart, or the given clip's motion is not known, the
+generated frame stays.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import torch
 from torch import Tensor
 
 from diorama.media import Pixels
+from diorama.ops.box import box_mean
 from diorama.ops.optical_flow import brought
-from diorama.pipeline.lead import alike, lead_surely, seen_flow
+from diorama.pipeline.lead import NEAR, agreed, alike, lead_surely, seen_flow
 
 __all__ = ["approach"]
 
-_FRAMES = 4
-"""Frames that are drawn nearer: as many as a latent frame holds, whose last ones lag."""
+_FRAMES = 12
+"""Frames that are drawn nearer, the less the farther they are: three latent frames."""
+_LEAST = 0.02
+"""A share below this is none, so that what is not trusted stays bit-equal."""
+_FAR = 8.0
+"""Pixels between where a thing is and where it would be: farther apart it is let alone."""
 
 
 def approach(frames: Pixels, before: Pixels, after: Pixels, *, pace: float = 1.0) -> Pixels:
@@ -55,8 +61,9 @@ def _between(frame: Pixels, other: Tensor, share: Tensor) -> Pixels:
     """
     one = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float()
     flow = seen_flow(one, other)
-    there = brought(other, (1 - share) * flow, "bicubic")
-    share = share * alike(brought(one, -share * flow, "bicubic"), there)
-    levels = torch.lerp(brought(one, -share * flow, "bicubic"), there, share)[0].round().clamp(0, 255).byte()
-    drawn: Pixels = levels.permute(1, 2, 0).contiguous().numpy()
+    share = share * agreed(flow, seen_flow(other, one)) * torch.exp(-((box_mean(flow.norm(dim=1, keepdim=True), NEAR) / _FAR) ** 2))
+    share = box_mean(share * alike(brought(one, -share * flow, "bicubic"), brought(other, (1 - share) * flow, "bicubic")), NEAR)
+    share = share * (share > _LEAST)
+    mixed = torch.lerp(brought(one, -share * flow, "bicubic"), brought(other, (1 - share) * flow, "bicubic"), share)
+    drawn: Pixels = mixed[0].round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
     return drawn

@@ -82,7 +82,7 @@ class CaptionerTraining:
     truth: float = 1.0
     """Weight of the judge's questions, which the eye answers too where a record holds a scene; 0 leaves them out."""
     start: Path | None = None
-    """Folder of a judge whose eye and answers to start from."""
+    """Folder of a judge whose eye and answers to start from; beside ``init``, whose eye it is then to be, its answers alone."""
     init: Path | None = None
     """Folder of a captioner to start from, with its size and vocabulary; random weights if None."""
     captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
@@ -104,8 +104,8 @@ class CaptionerTraining:
             raise ConfigError(f"still_share {self.still_share} and coded_share {self.coded_share} are out of range: allowed is 0 to 1")
         if self.views and self.still_share:
             raise ConfigError("still_share cannot be given where the eye stays as it is and looks ahead; give views 0, or leave it out")
-        if self.start is not None and self.init is not None:
-            raise ConfigError("start and init cannot be given together: a captioner has its own eye; leave one out")
+        if self.start is not None and self.init is not None and self.views:
+            raise ConfigError("start beside init gives the answers that the eye learns from, and with views it does not learn; leave one out")
 
 
 @dataclass(frozen=True)
@@ -440,11 +440,12 @@ def _heads(config: CaptionerTraining, captioner: Captioner) -> JudgeHeads | None
     if config.start is not None:
         judge = Judge.load(config.start)
         try:
-            captioner.eye.load_state_dict(judge.eye.state_dict())
+            if config.init is None:
+                captioner.eye.load_state_dict(judge.eye.state_dict())
+            if heads is not None:
+                heads.load_state_dict(judge.heads.state_dict())
         except RuntimeError as error:
             raise ConfigError(f"the judge {config.start} is of another size than captioner; give both the same widths, depth and frames") from error
-        if heads is not None:
-            heads.load_state_dict(judge.heads.state_dict())
     return heads
 
 
