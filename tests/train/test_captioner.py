@@ -98,7 +98,8 @@ def test_a_share_of_the_clips_goes_through_the_autoencoder(shards: Path) -> None
     code = coder(packaged_model() / "vae", torch.device("cpu"))
     frames = np.repeat(clip("red")[:1], 5, axis=0)
     coded = code(frames)
-    assert coded.shape == frames.shape and 0 < np.abs(coded.astype(int) - frames).mean() < 12
+    assert coded.shape == frames.shape
+    assert 0 < np.abs(coded.astype(int) - frames).mean() < 12
     np.testing.assert_array_equal(code(frames[:3]), frames[:3])  # off its grid
 
 
@@ -113,7 +114,9 @@ def test_a_share_of_the_steps_shows_stills(shards: Path) -> None:
         learner = task(shards, still_share=share)
         learner.lessons = [moving]
         shown[share] = sum(still(learner.batch(index)) for index in range(30))
-    assert shown[0.0] == 0 and shown[1.0] == 30 and 8 <= shown[0.5] <= 22
+    assert shown[0.0] == 0
+    assert shown[1.0] == 30
+    assert 8 <= shown[0.5] <= 22
 
 
 @pytest.mark.parametrize("views", [0, 4])
