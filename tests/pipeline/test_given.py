@@ -9,7 +9,7 @@ import torch
 from diorama.media import Clip
 from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Given, Made
-from diorama.pipeline.given import BESIDE_GIVEN, HELD, LED, around, begun, beside_given, ending, going_on
+from diorama.pipeline.given import BESIDE_GIVEN, HELD, LED, LED_BACK, around, begun, beside_given, ending, going_on
 from diorama.pipeline.items import Guide, Keep
 from diorama.pipeline.lead import lead
 from diorama.pipeline.load import Models
@@ -32,7 +32,7 @@ def test_a_clip_is_in_the_middle_of_what_it_is_given_around(models: Models, num_
     guide, *kept = shots[0].items
     assert guide == Guide(prompt="red ball")
     assert [(item.frame, item.latent.shape[1], item.noise) for item in kept if isinstance(item, Keep)] == (
-        [(-known, 1, HELD), (1 - known, known - 1, 0.0)] if known > 1 else [(-1, 1, 0.0)]
+        [(-known - 1, 1, LED_BACK), (-known, 1, HELD), (1 - known, known - 1, 0.0)] if known > 1 else [(-1, 1, 0.0)]
     )
     _, keep, *led = shots[1].items
     assert isinstance(keep, Keep)
@@ -60,16 +60,26 @@ def test_a_side_without_frames_has_no_shot(models: Models) -> None:
     assert around(desk, source, "", before=0, after=0) == ([], [Given(source=source)])
 
 
-def test_a_clip_in_mid_shot_begins_with_its_first_frame_standing_still(models: Models) -> None:
+@pytest.mark.parametrize("free", [0, 1, 2, 5])
+def test_a_clip_in_mid_shot_is_come_to_as_it_moves(models: Models, free: int) -> None:
     desk, source = opened(models, 9)
-    known = desk.encode(source.head(9))
-    for items in (begun(desk, source, known, -3, noise=HELD), ending(desk, source, 9)):
-        held, rest = items
-        assert isinstance(held, Keep)
-        assert isinstance(rest, Keep)
-        assert torch.equal(held.latent, desk.encode_held(source.head(1)))
-        assert torch.equal(rest.latent, known[:, 1:])
-        assert (held.frame, rest.frame, held.noise, rest.noise) == (-3, -2, HELD, 0.0)
+    known, frames = desk.encode(source.head(9)), source.head(2)
+    led = 2 if free > 1 else 1
+    before = lead(frames[::-1], 4 * led)[::-1]
+    come = desk.encode(np.concatenate([before, frames[:1]]))[:, 1:]
+    for items in (begun(desk, source, known, -3, noise=HELD, free=free), ending(desk, source, 9, free=free)):
+        keeps = [item for item in items if isinstance(item, Keep)]
+        assert torch.equal(torch.cat([keep.latent for keep in keeps[:-1]], 1), come)
+        assert torch.equal(keeps[-1].latent, known[:, 1:])
+        assert [(keep.frame, keep.noise) for keep in keeps] == [(-4, LED_BACK), (-3, HELD), (-2, 0.0)][2 - led :]
+
+
+def test_a_picture_in_mid_shot_stands_still(models: Models) -> None:
+    desk, source = opened(models, 1)
+    (held,) = ending(desk, source, 1, free=5)
+    assert isinstance(held, Keep)
+    assert torch.equal(held.latent, desk.encode_held(source.head(1)))
+    assert (held.frame, held.noise) == (-1, 0.0)
 
 
 def test_guidance_beside_given_frames_is_low_unless_it_is_asked_for(models: Models) -> None:

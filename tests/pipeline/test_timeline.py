@@ -17,6 +17,7 @@ from diorama.pipeline.desk import Desk
 from diorama.pipeline.film import Film, Given, Made
 from diorama.pipeline.given import HELD
 from diorama.pipeline.items import Guide, Keep
+from diorama.pipeline.lead import lead
 from diorama.pipeline.load import Models
 from diorama.pipeline.storyboard import Card, Storyboard
 
@@ -99,7 +100,8 @@ def test_what_is_given_is_kept_where_the_latent_knows_all_of_it(models: Models) 
     assert [(keep.frame, keep.latent.shape[1], keep.noise) for keep in keeps] == [(3, 1, HELD), (4, 2, 0.0), (6, 1, HELD)]
     desk = Desk(models, {"size": (48, 32)})
     source = desk.open(moving(11))
-    assert torch.equal(keeps[0].latent, desk.encode_held(source.head(1)))
+    come = lead(source.head(2)[::-1], 4)[::-1]
+    assert torch.equal(keeps[0].latent, desk.encode(np.concatenate([come, source.head(1)]))[:, 1:])
     assert torch.equal(keeps[1].latent, desk.encode(source.head(9))[:, 1:])
     begun = film_of(models, Card(at=0, clip=moving(9)), seconds=3)
     assert [(keep.frame, keep.noise) for keep in begun.shots[0].items if isinstance(keep, Keep)] == [(0, 0.0)]

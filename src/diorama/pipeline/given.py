@@ -14,7 +14,7 @@ from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.lead import lead
 from diorama.pipeline.source import Source
 
-__all__ = ["BESIDE_GIVEN", "CONTEXT_FRAMES", "HELD", "LED", "around", "begun", "beside_given", "ending", "going_on", "led"]
+__all__ = ["BESIDE_GIVEN", "CONTEXT_FRAMES", "HELD", "LED", "LED_BACK", "around", "begun", "beside_given", "ending", "going_on", "led"]
 
 CONTEXT_FRAMES = 17
 """Frames of a given clip that the model sees when it goes on from it."""
@@ -23,6 +23,9 @@ BESIDE_GIVEN = 1.0
 the joins: error against the simulator over the next 2 s 9.2, 10.5 and 13.0 of 255 at 1, 2 and 4 (docs/log.md, 2026-11-21)."""
 HELD = 0.5
 """Flow time at which a latent frame starts of whose four frames some are given and the others are not."""
+LED_BACK = 0.8
+"""Flow time at which the latent frame before that one starts, from the clip's first motion carried back; where it is 1 the speed breaks at
+the join, and where it is lower the way there is hurried."""
 LED = 0.5
 """Flow time at which the first latent frame behind a clip starts, from the clip's last motion carried on; it makes the speed go over at the
 join, and leaves to the model what comes of it."""
@@ -47,7 +50,7 @@ def around(desk: Desk, source: Source, prompt: str, *, before: int, after: int) 
     shots, pieces = list[Shot](), list[Given | Made]()
     if before:
         num_latents = before + 1 + (count - 1) // desk.stride.time
-        items: list[Item] = [Guide(prompt=prompt), *ending(desk, source, count)]
+        items: list[Item] = [Guide(prompt=prompt), *ending(desk, source, count, free=before)]
         request = desk.request(prompt, num_latents, source, **beside_given(desk))
         shots.append(Shot(request=request, items=items))
         pieces.append(Made(last=request.num_frames - count))
@@ -85,17 +88,17 @@ def led(desk: Desk, frames: Pixels) -> tuple[Tensor, Tensor | None]:
     return latent[:, :-1], latent[:, -1:]
 
 
-def ending(desk: Desk, source: Source, count: int) -> list[Item]:
-    """Return the items that make a shot end with the first ``count`` frames of a clip, 1 + k latent frames' worth."""
+def ending(desk: Desk, source: Source, count: int, *, free: int) -> list[Item]:
+    """Return the items that make a shot end with the first ``count`` frames of a clip, 1 + k latent frames' worth, as ``begun`` does."""
     known = desk.encode(source.head(count))
-    return begun(desk, source, known, -known.shape[1], noise=HELD if known.shape[1] > 1 else 0.0)
+    return begun(desk, source, known, -known.shape[1], noise=HELD if known.shape[1] > 1 else 0.0, free=free)
 
 
-def begun(desk: Desk, source: Source, known: Tensor, frame: int, *, noise: float) -> list[Item]:
+def begun(desk: Desk, source: Source, known: Tensor, frame: int, *, noise: float, free: int = 0) -> list[Item]:
     """Return the items for a clip that begins in mid-shot.
 
-    Its first frame is the last of the four of a latent frame: that one starts from the frame standing still. The latents behind it
-    are those that follow the first frame in the clip itself.
+    Its first frame is the last of the four of a latent frame: that one starts from how the clip would have come there, if it moved before
+    as it moves then; a picture stands still. The latents behind it are those that follow the first frame in the clip itself.
 
     Args:
         desk: Model and options.
@@ -103,6 +106,16 @@ def begun(desk: Desk, source: Source, known: Tensor, frame: int, *, noise: float
         known: Its latent ``[C, 1 + k, h, w]``.
         frame: The latent frame of its first frame; a negative one counts from the end.
         noise: Flow time at which that one starts, for what the three frames before the clip show.
+        free: Latent frames before that one of which nothing is known. Of two and more the last also starts from how the clip would have come.
     """
-    held = Keep(latent=desk.encode_held(source.head(1)), frame=frame, noise=noise)
-    return [held, Keep(latent=known[:, 1:], frame=frame + 1)] if known.shape[1] > 1 else [held]
+    if known.shape[1] == 1:
+        return [Keep(latent=desk.encode_held(source.head(1)), frame=frame, noise=noise)]
+    come = _come(desk, source.head(2), 2 if free > 1 else 1)
+    led_back = [Keep(latent=come[:, :1], frame=frame - 1, noise=LED_BACK)] if free > 1 else []
+    return [*led_back, Keep(latent=come[:, -1:], frame=frame, noise=noise), Keep(latent=known[:, 1:], frame=frame + 1)]
+
+
+def _come(desk: Desk, frames: Pixels, count: int) -> Tensor:
+    """Encode ``count`` latent frames ``[C, count, h, w]`` that end with the first of two frames, as if all had moved before as between them."""
+    before = lead(frames[::-1], count * desk.stride.time)[::-1]
+    return desk.encode(np.concatenate([before, frames[:1]]))[:, 1:]

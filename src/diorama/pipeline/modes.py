@@ -155,7 +155,7 @@ def loop(desk: Desk, subject: Media, prompt: str = "", *, more: float = 1.34) ->
     frames = desk.frames(more) + 1
     request = desk.request(prompt, known.shape[1] + frames, source, **beside_given(desk))
     # In the ring the clip's first frame is the last of the four of the latent frame before it.
-    items: list[Item] = [Ring(), _ring_guide(prompt, request.num_frames, desk), *begun(desk, source, known, -1, noise=HELD)]
+    items: list[Item] = [Ring(), _ring_guide(prompt, request.num_frames, desk), *begun(desk, source, known, -1, noise=HELD, free=frames)]
     if ahead is not None and source.length(source.num_frames, desk.stride) == source.num_frames:  # else its last frame was repeated
         items.append(Keep(latent=ahead, frame=known.shape[1] - 1, noise=LED))
     first = (known.shape[1] - 1) * desk.stride.time
@@ -181,11 +181,12 @@ def connect(desk: Desk, first: Media, second: Media, prompt: str = "", *, passag
     b = desk.open(second, a)
     before, after = a.length(CONTEXT_FRAMES, desk.stride), b.length(CONTEXT_FRAMES, desk.stride)
     known = 1 + (before - 1) // desk.stride.time
-    num_latents = known + desk.frames(passage) + 1 + (after - 1) // desk.stride.time
+    free = desk.frames(passage)
+    num_latents = known + free + 1 + (after - 1) // desk.stride.time
     request = desk.request(desk.prompt(prompt, a), num_latents, a, **beside_given(desk))
     fade = ramp(num_latents, known - 1, num_latents - 1 - (after - 1) // desk.stride.time)
     guides = [Guide(prompt=prompt)] if prompt else [Guide(prompt=desk.prompt("", a), weight=1 - fade), Guide(prompt=desk.prompt("", b), weight=fade)]
-    items: list[Item] = [*guides, *going_on(desk, a, before), *ending(desk, b, after)]
+    items: list[Item] = [*guides, *going_on(desk, a, before), *ending(desk, b, after, free=free)]
     made = Made(first=before, last=request.num_frames - after)
     return desk.film(request, items, [Given(source=a), made, Given(source=b)], source=a)
 
