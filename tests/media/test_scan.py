@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from diorama.errors import MediaError
-from diorama.media import Clip, iter_frames, resize, save_clip
-from diorama.media.scan import ScanSizes, color_range, scaled_size, scan
+from diorama.media import Clip, iter_frames, probe, resize, save_clip
+from diorama.media.scan import ScanSizes, scaled_size, scan
 
 
 def film(path: Path, frames: int = 24, size: tuple[int, int] = (320, 200)) -> Path:
@@ -60,8 +60,8 @@ def test_frames_before_the_damage_come_first(tmp_path: Path) -> None:
 
 
 def test_ranges_and_sizes(tmp_path: Path) -> None:
-    assert color_range(film(tmp_path / "film.mp4", frames=2)) == "limited"
-    assert color_range(film(tmp_path / "still.png", frames=1)) == "full"
+    assert probe(film(tmp_path / "film.mp4", frames=2)).color_range == "limited"
+    assert probe(film(tmp_path / "still.png", frames=1)).color_range == "full"
     assert scaled_size((1280, 720), 128) == (128, 72)
     assert scaled_size((64, 32), 128) == (64, 32)
     assert scaled_size((4000, 2), 128) == (128, 1)

@@ -178,7 +178,8 @@ class _Detector:
         """Take the next frame; the detector begins anew where frames change their size."""
         if small.shape[:2] != self._shape:
             self._detector, self._shape = self._make(), small.shape[:2]
-        self._said.update(cut.frame_num for cut in self._detector.process_frame(self._timecode(number, fps=25.0), small))
+        half = small if min(small.shape[:2]) < 32 else self._cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=self._cv2.INTER_AREA)
+        self._said.update(cut.frame_num for cut in self._detector.process_frame(self._timecode(number, fps=25.0), half))
 
     def is_cut(self, near: list[Frame], at: int) -> bool:
         """Return whether frame ``at`` of ``near`` begins a shot."""

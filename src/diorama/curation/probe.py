@@ -10,7 +10,6 @@ from diorama.curation.manifest import Row
 from diorama.curation.sources import Source, content_hash
 from diorama.errors import MediaError
 from diorama.media import probe
-from diorama.media.scan import color_range
 
 __all__ = ["fault", "probe_source"]
 
@@ -45,7 +44,6 @@ def probe_source(source: Source, path: Path) -> Row:
         return row.dropped("empty", "probe", f"{source.name} has 0 bytes; copy it again", figure=0.0, limit=1.0)
     try:
         info = probe(path)
-        colors = color_range(path)
     except MediaError as error:
         reason, detail = fault(error, path, source.name)
         return row.dropped(reason, "probe", detail)
@@ -61,7 +59,7 @@ def probe_source(source: Source, path: Path) -> Row:
         fps=info.fps,
         rotation=info.rotation,
         pixel_aspect=info.pixel_aspect,
-        color_range=colors,
+        color_range=info.color_range,
         has_audio=info.has_audio,
         source_seconds=info.seconds,
     )

@@ -17,6 +17,7 @@ __all__ = ["VideoInfo", "delays_of", "folder_fps", "kind_of", "opened", "picture
 
 Kind = Literal["video", "image", "folder"]
 ANIMATION_FPS = 10.0  # what browsers play when an animation's delays are missing
+_RANGES = {0: "untagged", 1: "limited", 2: "full"}  # AVCOL_RANGE_*
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class VideoInfo:
     """Width over height of a stored pixel."""
     has_audio: bool
     """Whether there is sound."""
+    color_range: str = "full"
+    """How luma is coded: limited, full or untagged; pictures are full."""
 
 
 def kind_of(path: Path) -> Kind:
@@ -159,6 +162,7 @@ def _probe_video(path: Path, container: Any) -> VideoInfo:
         rotation=rotation,
         pixel_aspect=aspect,
         has_audio=bool(container.streams.audio),
+        color_range=_RANGES.get(int(stream.codec_context.color_range), "untagged"),
     )
 
 

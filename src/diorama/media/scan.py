@@ -23,10 +23,9 @@ from diorama.media.probe import kind_of, opened
 from diorama.media.read import iter_frames
 from diorama.media.resize import resize
 
-__all__ = ["Luma", "ScanSizes", "ScannedFrame", "color_range", "scaled_size", "scan"]
+__all__ = ["Luma", "ScanSizes", "ScannedFrame", "scaled_size", "scan"]
 
 Luma: TypeAlias = NDArray[np.uint8]
-_RANGES = {0: "untagged", 1: "limited", 2: "full"}  # AVCOL_RANGE_*
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +69,6 @@ def scaled_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """Return (width, height) brought down so that the longer side is at most ``longest``; never 0, never enlarged."""
     scale = min(1.0, longest / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def color_range(path: str | Path) -> str:
-    """Return how a file says its luma is coded: limited, full or untagged.
-
-    Raises:
-        MediaError: as ``probe``.
-    """
-    path = Path(path)
-    if kind_of(path) != "video":
-        return "full"
-    with opened(path) as container:
-        if not container.streams.video:
-            raise MediaError(f"{path} holds no video stream; give a file with pictures")
-        return _RANGES.get(int(container.streams.video[0].codec_context.color_range), "untagged")
 
 
 def scan(path: str | Path, sizes: ScanSizes | None = None, *, threads: int | None = None) -> Iterator[ScannedFrame]:
