@@ -54,7 +54,11 @@ def test_a_block_is_one_graph_and_computes_the_same(precision: Precision | None,
         quantise(plain.blocks, precision)
     net = copy.deepcopy(plain)
     compile_transformers([net], "blocks", backend="eager", fullgraph=True)
-    torch.testing.assert_close(velocity(net, half=half), velocity(plain, half=half), atol=0.05 if half else 1e-5, rtol=1e-5)
+    made, wanted = velocity(net, half=half), velocity(plain, half=half)
+    if half:  # attention is fused where it is compiled, which rounds otherwise on a CPU without AMX, and 8 bits make more of it
+        assert (made - wanted).norm() < 0.08 * wanted.norm()
+    else:
+        torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_one_compilation_serves_all_blocks_and_a_second_one_all_other_sizes() -> None:
