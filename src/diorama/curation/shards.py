@@ -32,7 +32,7 @@ SCORES = (
     "watermark", "upside_down", "aesthetic",
 )  # fmt: skip
 """Figures of a row that go into a sample's record and may be appended to its caption; one that was not measured is left out."""
-_ENCODING = Encoding(container="mp4", codec="libx264", options={"crf": "14", "preset": "superfast", "bf": "0"})
+_ENCODING = Encoding(container="mp4", codec="libx264", options={"crf": "15", "preset": "ultrafast"})
 
 
 @dataclass(frozen=True, kw_only=True)
