@@ -21,7 +21,7 @@ __all__ = ["REASONS", "STAGES", "Row", "library", "pending", "read_rows", "write
 STAGES = {
     "probe": 1,
     "trace": 1,
-    "cuts": 2,
+    "cuts": 3,
     "borders": 1,
     "scores": 2,
     "fates": 1,

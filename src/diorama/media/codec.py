@@ -149,7 +149,7 @@ def encode_planes(file: str | IO[bytes], frames: Iterable[Any], encoding: Encodi
     """
     av = libav()
     left, top, right, bottom = box
-    count, stream, kind = 0, None, None
+    count, stream, kind = 0, None, (0, 0, "")
     crop: Any = None
     with _written(av, file, encoding) as container:
         for frame in frames:
@@ -160,7 +160,9 @@ def encode_planes(file: str | IO[bytes], frames: Iterable[Any], encoding: Encodi
                 stream.codec_context.thread_count = 1  # who encodes many pieces does it in many processes
                 crop = _crop(av, frame, f"{right - left}:{bottom - top}:{left}:{top}")
             if (frame.width, frame.height, frame.format.name) != kind:
-                raise MediaError(f"a frame of {frame.width}x{frame.height} in {frame.format.name} does not fit a video of {kind}; resize it first")
+                raise MediaError(
+                    f"frames of {frame.width}x{frame.height} do not fit a video of {kind[0]}x{kind[1]}, or change their format; resize them first"
+                )
             crop.push(frame)
             part = crop.pull()
             part.pts, part.time_base = count, 1 / _rate(fps)

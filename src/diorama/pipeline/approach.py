@@ -46,8 +46,8 @@ def approach(frames: Pixels, before: Pixels, after: Pixels, *, pace: float = 1.0
     for given, places in ((before, range(count)), (after[::-1], range(len(frames) - 1, len(frames) - 1 - count, -1))):
         if len(given) < 2:
             continue
-        for step, (place, picture, surely) in enumerate(zip(places, *lead_surely(given[-2:], count, pace=pace), strict=True)):
-            near[place] = _between(near[place], picture[None], surely[None] * (count - step) / (count + 1))
+        for step, (place, (picture, surely)) in enumerate(zip(places, lead_surely(given[-2:], count, pace=pace), strict=True)):
+            near[place] = _between(near[place], picture, surely * (count - step) / (count + 1))
     return near
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,7 +45,7 @@ def lead(frames: Pixels, count: int) -> Pixels:
     return levels
 
 
-def lead_surely(frames: Pixels, count: int, *, pace: float = 1.0) -> tuple[Tensor, Tensor]:
+def lead_surely(frames: Pixels, count: int, *, pace: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
     """Carry the last step of a clip on, and say where its motion is known.
 
     Args:
@@ -51,21 +53,18 @@ def lead_surely(frames: Pixels, count: int, *, pace: float = 1.0) -> tuple[Tenso
         count: Frames wanted.
         pace: What a step of theirs takes of the time between the two given ones.
 
-    Returns:
-        Levels ``[count, 3, H, W]``, and how surely each place shows what was in the picture and moved so, ``[count, 1, H, W]`` from 0 to 1.
+    Yields:
+        Levels ``[1, 3, H, W]``, and how surely each place shows what was in the picture and moved so, ``[1, 1, H, W]`` from 0 to 1.
     """
     before, last = _planes(frames)
     back = seen_flow(last, before)
     known = torch.cat([last, alike(brought(before, back), last) * agreed(back, seen_flow(before, last))], 1)
-    moved = []
     for step in range(1, count + 1):
         way = step * pace * back
         for _ in range(_SETTLING):
             way = step * pace * brought(back, way)
         carried = brought(known, way, "bicubic")
-        moved.append(torch.cat([carried[:, :3], carried[:, 3:].clamp(0, 1) * box_mean(_within(way), NEAR)], 1))
-    both = torch.cat(moved)
-    return both[:, :3], both[:, 3:]
+        yield carried[:, :3], carried[:, 3:].clamp(0, 1) * box_mean(_within(way), NEAR)
 
 
 def seen_flow(one: Tensor, two: Tensor) -> Tensor:
