@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.views import waves
 
 from diorama.media import Pixels
 from diorama.pipeline.approach import approach
-
-
-def waves(right: float, *, seed: int = 5, contrast: float = 12) -> Pixels:
-    chance = np.random.default_rng(seed)
-    y, x = np.mgrid[:64, :64].astype(float)
-    levels = np.full((64, 64, 3), 128.0)
-    for _ in range(16):
-        (across, along), phase, color = chance.normal(0, 0.3, 2), chance.uniform(0, 6.28), chance.normal(0, contrast, 3)
-        levels += np.sin(across * (x - right) + along * y + phase)[..., None] * color
-    return levels.round().clip(0, 255).astype(np.uint8)
 
 
 def apart(frames: Pixels, truth: Pixels) -> np.ndarray:

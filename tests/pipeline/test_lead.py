@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.views import waves
 
-from diorama.media import Pixels
 from diorama.pipeline.lead import lead
-
-
-def waves(right: float, down: float) -> Pixels:
-    chance = np.random.default_rng(5)
-    y, x = np.mgrid[:64, :64].astype(float)
-    levels = np.full((64, 64, 3), 128.0)
-    for _ in range(16):
-        (across, along), phase, color = chance.normal(0, 0.3, 2), chance.uniform(0, 6.28), chance.normal(0, 12, 3)
-        levels += np.sin(across * (x - right) + along * (y - down) + phase)[..., None] * color
-    return levels.round().clip(0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("speed", [(1.0, 0.0), (0.0, -0.7), (-1.3, 0.9)])

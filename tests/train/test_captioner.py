@@ -15,6 +15,7 @@ from diorama.data.shards import Sample, ShardSet, write_shard
 from diorama.errors import ConfigError, DataError
 from diorama.evaluation.judge import Judge, JudgeConfig, JudgeHeads
 from diorama.text.captioner import MARK, Captioner, CaptionerConfig
+from diorama.train.cache import packaged_model
 from diorama.train.captioner import (
     CaptionerTask,
     CaptionerTraining,
@@ -23,7 +24,6 @@ from diorama.train.captioner import (
     coder,
     gather,
     look_ahead,
-    packaged_model,
     packaged_pieces,
     train,
 )

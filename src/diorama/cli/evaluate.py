@@ -32,7 +32,7 @@ class Prompt:
     reader: Literal["judge", "captioner"] = "judge"
     """Who says what the videos show: the judge, or the captioner, whose sentences are read back."""
     captioner: Path | None = None
-    """Captioner folder; the packaged captioner if left out."""
+    """Captioner folder; if left out the packaged one that describes, not the one by which the model chooses."""
     out: Path = Path("runs/evaluate-prompt")
     """Takes answers, contact sheets and the report; an interrupted run goes on in the same folder."""
     prompts: int = 64

@@ -23,7 +23,7 @@ from diorama.text.encoder import CompactTextEncoder, load_text_encoder
 from diorama.text.umt5 import OnDemandTextEncoder, load_umt5
 from diorama.worlds.captions import mirror_caption
 
-__all__ = ["CacheConfig", "FrozenEncoders", "load_encoders", "open_cache", "write_cache"]
+__all__ = ["CacheConfig", "FrozenEncoders", "load_encoders", "open_cache", "packaged_model", "write_cache"]
 
 _ENCODING = ("encoder.", "quant_conv.")
 """Beginnings of the names of those weights of an autoencoder that latents depend on."""
@@ -91,6 +91,11 @@ class FrozenEncoders:
         return Encoders(video=video, text=text, mirror=mirror_caption, identity=identity)
 
 
+def packaged_model() -> Path:
+    """Return the folder of the packaged model."""
+    return Path(str(resources.files("diorama"))) / "models" / "default"
+
+
 def load_encoders(autoencoder: Path | None, text_encoder: Path | None, device: torch.device) -> FrozenEncoders:
     """Read the frozen parts.
 
@@ -103,7 +108,7 @@ def load_encoders(autoencoder: Path | None, text_encoder: Path | None, device: t
     Raises:
         CheckpointError: a folder is missing or damaged.
     """
-    packaged = Path(str(resources.files("diorama"))) / "models" / "default"
+    packaged = packaged_model()
     vae, texts = autoencoder or packaged / "vae", text_encoder or packaged
     return FrozenEncoders(
         autoencoder=Autoencoder.load(vae).to(device),

@@ -12,7 +12,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from diorama.media import Clip, from_tensor, to_tensor
 from diorama.ops.eye import pick
 from diorama.text.captioner import KINDS, MARK, Captioner, CaptionerConfig
 from diorama.text.tokenizer import PromptTokenizer, build_vocabulary
+from diorama.train.cache import packaged_model
 from diorama.train.judge import loss as truth_loss
 from diorama.train.judge import mirror, spoil
 from diorama.train.log import Work
@@ -51,7 +51,6 @@ __all__ = [
     "coder",
     "gather",
     "look_ahead",
-    "packaged_model",
     "packaged_pieces",
     "train",
 ]
@@ -457,11 +456,6 @@ def _vocabulary(folder: Path, lessons: Sequence[Lesson], size: int) -> PromptTok
     chosen = choose_vocabulary([*plain, *map(mirror_caption, plain)], size, packaged_pieces())
     chosen.save(folder)
     return chosen
-
-
-def packaged_model() -> Path:
-    """Return the folder of the packaged model."""
-    return Path(str(resources.files("diorama"))) / "models" / "default"
 
 
 def packaged_pieces() -> list[str]:
