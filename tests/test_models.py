@@ -26,6 +26,7 @@ def test_the_packaged_parts_load_and_fit_together() -> None:
     assert Judge.load(MODELS / "judge") is not None
     assert models.captioner is not None
     assert models.captioner.config.num_queries == 11
+    assert models.captioner_2 is not None
     assert models.scheduler.candidates > 1
     assert models.scheduler.takes > 1
 

@@ -15,12 +15,22 @@ import torch
 from tests.captioners import tiny_captioner
 
 from diorama.errors import InputError
-from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, still_steps, told_apart
-from diorama.pipeline.generate import _decode_raw, _num_decoded_at_once, denoise, prepare
+from diorama.pipeline.candidates import (
+    best_first,
+    candidates,
+    decided,
+    fitness,
+    num_candidates,
+    num_takes,
+    sketch_steps,
+    still_steps,
+    told_apart,
+)
+from diorama.pipeline.generate import _decode_raw, _follow, _num_decoded_at_once, denoise, prepare
 from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Request
-from diorama.pipeline.state import Cue, blank, side_by_side, with_first_frame
+from diorama.pipeline.state import Cue, LatentState, blank, half_made, side_by_side, with_first_frame
 from diorama.text.captioner import Captioner
 
 REQUEST = Request(prompt="red ball", width=48, height=32, num_frames=9, steps=2, seed=5)
@@ -62,6 +72,7 @@ def test_how_many_takes_are_sketched_and_how_roughly(models: Models, choosy: Mod
         num_takes(models, dataclasses.replace(REQUEST, takes=4))
     assert [sketch_steps(steps) for steps in (2, 8, 24, 50)] == [2, 8, 8, 17]
     assert [still_steps(steps) for steps in (2, 9, 24, 50)] == [2, 8, 12, 25]
+    assert [decided(steps) for steps in (2, 8, 17)] == [0, 3, 6]
 
 
 def test_noises_differ_and_the_first_is_the_requests_own() -> None:
@@ -85,25 +96,49 @@ def test_a_still_is_the_best_of_those_drawn_and_a_clip_begins_with_it(choosy: Mo
     assert torch.equal(clip, made(choosy, dataclasses.replace(REQUEST, candidates=1), [*GUIDE, Keep(latent=still)]))
 
 
-def test_a_clip_is_the_best_take_made_with_all_steps(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = dataclasses.replace(REQUEST, steps=9, takes=3)
+def gone_on(models: Models, request: Request, take: LatentState, steps_left: int) -> torch.Tensor:
+    """Return a clip of nine steps as it goes on from the third of eight steps of its sketch."""
+    points: list[torch.Tensor] = []
+    _follow(models, dataclasses.replace(request, steps=8), take, passed=points.append)
+    time = float(models.scheduler.schedule(8, 18)[3])
+    return denoise(models, dataclasses.replace(request, steps=steps_left), half_made(take, points[2], time))[0]
+
+
+def test_a_clip_is_the_best_take_made_whole_from_where_its_sketch_had_decided(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = dataclasses.replace(REQUEST, steps=9, takes=4)
     alone = dataclasses.replace(request, num_frames=1, candidates=1, steps=still_steps(9))
     stills = [denoise(choosy, alone, candidate)[0] for candidate in candidates(prepare(choosy, alone, GUIDE), request.seed, 3)]
     shown: list[list[tuple[int, ...]]] = []
 
     def ranked(_: Models, clips: Sequence[np.ndarray], __: Sequence[Cue]) -> list[int]:
         shown.append([clip.shape for clip in clips])
-        return [2, 0, 1] if len(shown) == 1 else [1, 0, 2]
+        return [2, 0, 1] if len(shown) == 1 else [1, 0, 2, 3]
 
     monkeypatch.setattr(sys.modules[denoise.__module__], "best_first", ranked)
     told: list[tuple[str, int, int]] = []
     clip, _ = denoise(choosy, request, prepare(choosy, request, GUIDE), lambda *stage: told.append(stage))
-    assert shown == [[(1, 32, 48, 3)] * 3, [(9, 32, 48, 3)] * 3]
-    assert [step for step in told if step[0] == "takes"][-1] == ("takes", 24, 24)
-    assert [step for step in told if step[0] == "denoise"][-1] == ("denoise", 9, 9)
+    assert shown == [[(1, 32, 48, 3)] * 3, [(9, 32, 48, 3)] * 4]
+    assert [step for step in told if step[0] == "takes"][-1] == ("takes", 32, 32)
+    # Three of eight steps are done at a progress of 0.625, six of nine are left from there.
+    assert [step for step in told if step[0] == "denoise"][-1] == ("denoise", 6, 6)
     # The takes begin with the two best stills in turn; the second take is the second candidate's noise behind the second best still.
-    take = with_first_frame(list(candidates(prepare(choosy, request, GUIDE), request.seed, 2))[1], stills[0])
-    torch.testing.assert_close(clip, denoise(choosy, request, take)[0], atol=1e-4, rtol=1e-4)
+    noises = list(candidates(prepare(choosy, request, GUIDE), request.seed, 2))
+    first, second = with_first_frame(noises[0], stills[2]), with_first_frame(noises[1], stills[0])
+    torch.testing.assert_close(clip, gone_on(choosy, request, second, 6), atol=1e-4, rtol=1e-4)
+    # What was begun roughly comes near to what is made finely from the first step on.
+    whole, other = (denoise(choosy, request, take)[0] for take in (second, first))
+    assert (clip - whole).norm() < 0.2 * (clip - other).norm()
+
+
+def test_a_clip_that_is_half_made_is_where_it_was() -> None:
+    still = torch.randn(4, 1, 2, 3)
+    take = with_first_frame(blank(4, (3, 2, 3), seed=7, fps=12.0), still)
+    point = torch.randn(4, 3, 2, 3)
+    begun = half_made(take, point, 0.75)
+    torch.testing.assert_close(begun.point[:, 1:], point[:, 1:])
+    assert torch.equal(begun.point[:, :1], still)
+    assert begun.start[0].eq(0).all()
+    assert begun.start[1:].eq(0.75).all()
 
 
 def test_small_sketches_are_decoded_side_by_side_in_their_order(choosy: Models, two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,5 +256,21 @@ def test_the_captioner_travels_with_the_model(choosy: Models, models: Models, tm
     save_models(choosy, tmp_path / "m")
     again = load_models(tmp_path / "m", "cpu")
     assert again.captioner is not None
+    assert again.captioner_2 is None
     assert again.scheduler.candidates == 3
     assert again.hash != models.hash
+    save_models(dataclasses.replace(choosy, captioner_2=tiny_captioner()), tmp_path / "two")
+    both = load_models(tmp_path / "two", "cpu")
+    assert both.captioner_2 is not None
+    assert both.hash != again.hash
+
+
+def test_two_captioners_judge_clips_together_and_stills_are_judged_by_the_first(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = dataclasses.replace(choosy, captioner_2=tiny_captioner())
+    likings = {id(both.captioner): torch.tensor([3.0, 1.0, 0.0]), id(both.captioner_2): torch.tensor([0.0, 4.0, 1.0])}
+    monkeypatch.setattr(sys.modules[fitness.__module__], "_liked", lambda captioner, *_: likings[id(captioner)])
+    clips, cues = [np.zeros((5, 32, 48, 3), np.uint8)] * 3, [Cue("red ball", torch.ones(2))]
+    assert fitness(both, clips, cues).tolist() == [1.5, 2.5, 0.5]
+    assert best_first(both, clips, cues) == [1, 0, 2]
+    assert best_first(choosy, clips, cues) == [0, 1, 2]
+    assert best_first(both, [clip[:1] for clip in clips], cues) == [0, 1, 2]

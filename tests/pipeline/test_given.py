@@ -38,7 +38,7 @@ def test_a_clip_is_in_the_middle_of_what_it_is_given_around(models: Models, num_
     assert isinstance(keep, Keep)
     assert [(item.frame, item.latent.shape[1], item.noise) for item in led if isinstance(item, Keep)] == ([(known, 1, LED)] if known > 1 else [])
     assert (keep.frame, keep.latent.shape[1], keep.noise) == (0, known, 0.0)
-    assert torch.equal(keep.latent, desk.encode(source.tail(count)))
+    torch.testing.assert_close(keep.latent, desk.encode(source.tail(count)))  # other chunks, other rounding
 
 
 def test_what_follows_a_clip_starts_from_its_motion_carried_on(models: Models) -> None:
@@ -49,7 +49,7 @@ def test_what_follows_a_clip_starts_from_its_motion_carried_on(models: Models) -
     frames = source.tail(9)
     whole = desk.encode(np.concatenate([frames, lead(frames[-2:], 4)]))
     assert torch.equal(torch.cat([kept.latent, led.latent], 1), whole)
-    assert torch.equal(kept.latent, desk.encode(frames))
+    torch.testing.assert_close(kept.latent, desk.encode(frames))  # other chunks, other rounding
 
 
 def test_a_side_without_frames_has_no_shot(models: Models) -> None:

@@ -167,7 +167,7 @@ def _reader(options: Prompt) -> Reader:
         from diorama.evaluation.captions import CaptionReader
         from diorama.text import Captioner
 
-        captioner = Captioner.load(options.captioner or models / "captioner")
+        captioner = Captioner.load(options.captioner or models / "default" / "captioner_2")
         return CaptionReader(lambda clips: captioner.write(captioner.see(clips)), captioner.state_dict())
     from diorama.evaluation.judge import Judge
 

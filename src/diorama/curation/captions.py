@@ -190,7 +190,7 @@ def _folder(source: str) -> Path | None:
     """Return the folder that a source names, None for an endpoint."""
     if source.startswith(("http://", "https://")):
         return None
-    return Path(str(resources.files("diorama"))) / "models" / "captioner" if source == "captioner" else Path(source)
+    return Path(str(resources.files("diorama"))) / "models" / "default" / "captioner_2" if source == "captioner" else Path(source)
 
 
 def merge(texts: Sequence[str]) -> str:

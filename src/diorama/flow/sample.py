@@ -21,6 +21,7 @@ def sample(
     *,
     solver: SolverName = "multistep",
     progress: Callable[[int, int], None] | None = None,
+    passed: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Follow the flow from ``x`` to data.
 
@@ -31,6 +32,7 @@ def sample(
         schedule: Progress from 1 to 0, ``[steps + 1]``, see ``times.schedule``.
         solver: ``euler``, ``heun`` or ``multistep``.
         progress: Called with ``(steps done, steps)`` before the first and after every step.
+        passed: Called with the point after every step.
 
     Returns:
         Data of the shape of ``x``.
@@ -43,6 +45,8 @@ def sample(
         progress(0, total)
     for done, point in enumerate(SOLVERS[solver](velocity, x, start, visited), start=1):
         result = point
+        if passed is not None:
+            passed(point)
         if progress is not None:
             progress(done, total)
     # Adding 0 * velocity is exact but for signed zeros and a velocity that is not finite.

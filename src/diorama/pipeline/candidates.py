@@ -21,8 +21,9 @@ from diorama.media import Pixels
 from diorama.pipeline.load import Models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, LatentState, blank
+from diorama.text import Captioner, TextEncoder
 
-__all__ = ["best_first", "candidates", "fitness", "num_candidates", "num_takes", "sketch_steps", "still_steps", "told_apart"]
+__all__ = ["best_first", "candidates", "decided", "fitness", "num_candidates", "num_takes", "sketch_steps", "still_steps", "told_apart"]
 
 _APART = 0x9E3779B97F4A7C15
 """Between the seeds of two candidates, so that those of neighbouring seeds are never the same; the golden ratio in 64 bits."""
@@ -70,6 +71,11 @@ def still_steps(steps: int) -> int:
     return min(steps, max(_SKETCH_STEPS, math.ceil(steps / 2)))
 
 
+def decided(steps: int) -> int:
+    """Return after how many of a sketch's ``steps`` it has been decided what happens: what follows is made anew, finer, in the finished clip."""
+    return steps * 3 // 8
+
+
 def candidates(state: LatentState, seed: int, number: int) -> Iterator[LatentState]:
     """Yield a state of which nothing is known with ``number`` different noises, the first its own.
 
@@ -98,23 +104,34 @@ def best_first(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> 
 def fitness(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> Tensor:
     """Return how well each of several clips shows what is said of all of them, in units of log-probability ``[N]``; only differences count.
 
-    The captioner tells in two ways: how likely it holds the prompt's words to be of each clip, which is sharp but knows no words beyond its
-    own, and how near in meaning its own caption is to the prompt, by the text encoder.
+    Clips are judged by both captioners, if there are two, and stills by the first: two that see with different eyes seldom like the same fault,
+    and the second knows motion better than it knows stills (docs/log.md).
 
     Args:
-        models: Whose captioner, which it must have, and text encoder judge.
+        models: Whose captioners, of which it must have one, and text encoder judge.
         clips: uint8 ``[T, H, W, 3]`` each; a still is of one frame.
         cues: What is said; each counts by its mean weight.
     """
     assert models.captioner is not None
-    seen = models.captioner.see(clips)
-    told = models.text_encoder.encode(models.captioner.write(seen)).pooled
+    second = models.captioner_2 if max(len(clip) for clip in clips) > 1 else None
     asked = models.text_encoder.encode([cue.prompt for cue in cues]).pooled
+    liked = [_liked(captioner, models.text_encoder, clips, cues, asked) for captioner in (models.captioner, second) if captioner is not None]
+    return torch.stack(liked).mean(0)
+
+
+def _liked(captioner: Captioner, texts: TextEncoder, clips: Sequence[Pixels], cues: Sequence[Cue], asked: Tensor) -> Tensor:
+    """Return how well clips show what is said of them as one captioner sees it ``[N]``.
+
+    It tells in two ways: how likely it holds the prompt's words to be of each clip, which is sharp but knows no words beyond its own, and how near
+    in meaning its own caption is to the prompt, by the text encoder.
+    """
+    seen = captioner.see(clips)
+    told = texts.encode(captioner.write(seen)).pooled
     total = torch.zeros(len(clips))
     for cue, meaning in zip(cues, asked, strict=True):
         weight = float(cue.weight.mean())
         if weight > 0:
-            likely = told_apart(models.captioner.likelihood(seen, cue.prompt))
+            likely = told_apart(captioner.likelihood(seen, cue.prompt))
             total += weight * (likely + _MEANING * functional.cosine_similarity(told, meaning[None]).cpu())
     return total
 

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +19,12 @@ from diorama.errors import InputError
 from diorama.flow import PairVelocity, Velocity, Window, WindowVelocity, guided, roll, sample
 from diorama.media import Clip, Pixels, from_tensor, to_tensor
 from diorama.patches import unpack
-from diorama.pipeline.candidates import best_first, candidates, num_candidates, num_takes, sketch_steps, still_steps
+from diorama.pipeline.candidates import best_first, candidates, decided, num_candidates, num_takes, sketch_steps, still_steps
 from diorama.pipeline.items import Item
 from diorama.pipeline.load import Models
 from diorama.pipeline.picture import take_pictures
 from diorama.pipeline.request import Request
-from diorama.pipeline.state import LatentState, beginning, blank, side_by_side, with_first_frame
+from diorama.pipeline.state import LatentState, beginning, blank, half_made, side_by_side, with_first_frame
 from diorama.pipeline.tiles import tiles_of
 from diorama.text.states import TextStates
 from diorama.transformer.model import BATCHED_TOKENS, Transformer
@@ -95,13 +96,23 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
     if request.guidance_scale_2 is not None and models.transformer_2 is None:
         raise InputError(f"guidance_scale_2 {request.guidance_scale_2:g} is for the second of two experts and this model is one; leave it out")
     state = _whole_patches(state, models.transformer.config.patch_size)
-    with torch.no_grad(), models.autocast():
-        state, given = take_pictures(models, request, state)
     if _is_still_first(models, request, state):
-        state = _begun(models, request, state, progress)
-    elif num_candidates(models, request) > 1 and state.grid[0] == 1 and _is_blank(state):
+        return _animated(models, request, state, progress)
+    if num_candidates(models, request) > 1 and state.grid[0] == 1 and _is_blank(state):
         stills, notes = _draw(models, request, state, progress)
         return stills[0], notes
+    return _follow(models, request, state, progress)
+
+
+def _follow(
+    models: Models, request: Request, state: LatentState, progress: Progress | None = None, passed: Callable[[Tensor], None] | None = None
+) -> tuple[Tensor, list[str]]:
+    """Follow the flow as ``denoise`` does, of one state alone, with nothing to choose from.
+
+    ``passed`` is called with the point after every step of a clip that is no longer than the window.
+    """
+    with torch.no_grad(), models.autocast():
+        state, given = take_pictures(models, request, state)
     texts = models.text_encoder.encode([*(cue.prompt for cue in state.cues), request.negative_prompt])
     notes = _notes(texts)
     if not bool(state.start.any()):
@@ -124,7 +135,7 @@ def denoise(models: Models, request: Request, state: LatentState, progress: Prog
         else:
             everything = torch.arange(state.grid[0])
             whole = _around(pair, state.grid[0], num_seen) if state.ring else lambda x, times, both: pair(x, times, both, everything)
-            latent = sample(_steered(models, whole, request), point, start, visited, solver=request.solver, progress=report)
+            latent = sample(_steered(models, whole, request), point, start, visited, solver=request.solver, progress=report, passed=passed)
     if residuals is not None:
         skipped, computed = residuals.counts["skipped"], residuals.counts["computed"]
         notes.append(
@@ -259,28 +270,52 @@ def _is_blank(state: LatentState) -> bool:
     return not (state.ring or state.apart) and bool((state.start == 1).all())
 
 
-def _begun(models: Models, request: Request, state: LatentState, progress: Progress | None) -> LatentState:
-    """Return a clip of which nothing is given with a first frame, and with the noise of the best of as many takes as are asked for.
+def _animated(models: Models, request: Request, state: LatentState, progress: Progress | None) -> tuple[Tensor, list[str]]:
+    """Make a clip of which nothing is given: first frames, sketches of how the best of them go on, and the best sketch made whole.
 
-    Of a clip that is longer than the model's window the first window is taken several times; it does not know of what follows.
+    Of a clip that is longer than the model's window the first window is sketched, which does not know of what follows; the best sketch gives
+    its noise to the whole.
     """
     stills, _ = _draw(models, dataclasses.replace(request, steps=still_steps(request.steps)), beginning(state), progress)
     number, seen = num_takes(models, request), _frames_seen(models, request, state.grid[0])
     if number == 1:
-        return with_first_frame(state, stills[0])
-    firsts = list(itertools.islice(itertools.cycle(stills[: math.ceil(number / 2)]), number))
-    takes = list(candidates(beginning(state, seen), request.seed, number))
-    sketch = dataclasses.replace(request, steps=sketch_steps(request.steps))
-    latents = list[Tensor]()
-    for index, (take, still) in enumerate(zip(takes, firsts, strict=True)):
-        report = _part_of(progress, "takes", index, number)
-        latents.append(denoise(models, sketch, with_first_frame(take, still), report)[0])
+        return _follow(models, request, with_first_frame(state, stills[0]), progress)
+    noises, firsts = candidates(beginning(state, seen), request.seed, number), itertools.cycle(stills[: math.ceil(number / 2)])
+    takes = [with_first_frame(take, still) for take, still in zip(noises, firsts, strict=False)]
+    sketches = [_sketch(models, request, take, _part_of(progress, "takes", index, number)) for index, take in enumerate(takes)]
     shown = partial(_decode_raw, models, fps=request.fps)
+    latents = [sketch.latent for sketch in sketches]
     together = _num_decoded_at_once(models, request, math.prod(latents[0].shape[1:])) > 1
     clips = runtime.at_once(shown, latents, models.device) if together else [shown(latent) for latent in latents]
     best = best_first(models, clips, takes[0].cues)[0]
+    if seen == state.grid[0]:
+        return _follow(models, dataclasses.replace(request, steps=sketches[best].steps_left), sketches[best].begun, progress)
     noise = torch.cat([takes[best].noise, state.noise[:, seen:]], dim=1)
-    return with_first_frame(dataclasses.replace(state, noise=noise), firsts[best])
+    return _follow(models, request, with_first_frame(dataclasses.replace(state, noise=noise), takes[best].latent[:, :1]), progress)
+
+
+class _Sketch(NamedTuple):
+    """A clip made in few steps."""
+
+    latent: Tensor
+    """``[C, T, h, w]``."""
+    begun: LatentState
+    """The same clip where it has been decided what happens, for the finer steps that are left to go on from."""
+    steps_left: int
+    """How many of the finished clip's steps those are."""
+
+
+def _sketch(models: Models, request: Request, take: LatentState, progress: Progress | None) -> _Sketch:
+    """Make a clip that is no longer than the model's window in few steps."""
+    steps, points = sketch_steps(request.steps), list[Tensor]()
+    latent, _ = _follow(models, dataclasses.replace(request, steps=steps), take, progress, points.append)
+    done = decided(steps)
+    if done == 0:
+        return _Sketch(latent, take, request.steps)
+    num_tokens = math.prod(take.grid) // math.prod(models.transformer.config.patch_size)
+    coarse, fine = (models.scheduler.schedule(number, num_tokens) for number in (steps, request.steps))
+    time = float(coarse[done])
+    return _Sketch(latent, half_made(take, points[done - 1], time), int((fine < time - 1e-6).sum()))
 
 
 def _num_decoded_at_once(models: Models, request: Request, num_cells: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ from diorama.text.captioner import Captioner
 from diorama.text.encoder import CompactTextEncoder, load_text_encoder
 from diorama.transformer.model import Transformer
 
-__all__ = ["Models", "SchedulerConfig", "load_models", "model_folder", "save_models", "write_index"]
+__all__ = ["Models", "SchedulerConfig", "load_captioner", "load_models", "model_folder", "save_models", "write_index"]
 
 _GRAMMAR = Path("text_encoder", "grammar.json")
 _DIFFUSERS = ("AutoencoderKLWan", "WanTransformer3DModel")
@@ -53,6 +53,8 @@ class Models:
     """Flow time, 0 to 1, at which the second transformer takes over."""
     captioner: Captioner | None = None
     """Says of which of several pictures a prompt is the better caption; None if the folder has no ``captioner/``."""
+    captioner_2: Captioner | None = None
+    """Says the same beside the first, of clips; None if the folder has no ``captioner_2/``."""
     image_encoder: ClipImageEncoder | None = None
     """Of pictures, for transformers that look at them so."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -87,8 +89,7 @@ class Models:
     def hash(self) -> str:
         """16 hex digits that identify all weights."""
         parts = {"transformer": self.transformer, "vae": self.autoencoder, "text_encoder": self.text_encoder, "transformer_2": self.transformer_2}
-        if self.captioner is not None:
-            parts["captioner"] = self.captioner
+        parts |= {"captioner": self.captioner, "captioner_2": self.captioner_2}
         modules = {part: model for part, model in parts.items() if isinstance(model, nn.Module)}
         return checkpoint.tensors_hash({f"{part}.{name}": value for part, model in modules.items() for name, value in model.state_dict().items()})
 
@@ -152,9 +153,19 @@ def load_models(source: str | Path | None = None, device: str = "auto", dtype: t
         scheduler=read_scheduler(scheduler) if scheduler.is_file() else SchedulerConfig(),
         device=where,
         grammar=Grammar.load(folder) if (folder / _GRAMMAR).is_file() else None,
-        captioner=Captioner.load(folder / "captioner", device=where) if (folder / "captioner").is_dir() else None,
+        captioner=load_captioner(folder, "captioner", where),
+        captioner_2=load_captioner(folder, "captioner_2", where),
         exact=dtype == torch.float32,
     )
+
+
+def load_captioner(folder: Path, name: Literal["captioner", "captioner_2"], device: torch.device) -> Captioner | None:
+    """Read one of the captioners in a folder, or None where it is not there.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    return Captioner.load(folder / name, device=device) if (folder / name).is_dir() else None
 
 
 def _from_parts(parts: Parts, folder: Path, device: torch.device, dtype: torch.dtype | None) -> Models:
@@ -192,8 +203,9 @@ def save_models(models: Models, folder: Path) -> None:
     models.transformer.save(folder / "transformer")
     models.autoencoder.save(folder / "vae")
     models.text_encoder.save(folder)
-    if models.captioner is not None:
-        models.captioner.save(folder / "captioner")
+    for name, captioner in (("captioner", models.captioner), ("captioner_2", models.captioner_2)):
+        if captioner is not None:
+            captioner.save(folder / name)
     if models.grammar is not None:
         grammar = {"words": models.grammar.words, "paraphrases": models.grammar.paraphrases}
         checkpoint.write_text(folder / _GRAMMAR, json.dumps(grammar, indent=1) + "\n")

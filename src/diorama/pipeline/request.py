@@ -56,7 +56,7 @@ class Options(TypedDict, total=False):
     candidates: int
     """First frames drawn where nothing is given of the clip; the one that the prompt describes best is taken."""
     takes: int
-    """Sketches of how such a first frame goes on; the one that the prompt describes best is made."""
+    """Sketches of how such first frames go on; the one that the prompt describes best is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +111,8 @@ class Request:
     one of which it would rather say the prompt. 1 to 64; 1 is the first drawn, as is. None: as the scheduler says. Refused above 1 by a model
     without a captioner."""
     takes: int | None = None
-    """Sketches, in a third of the steps, of how a first frame that was drawn so goes on; the captioner takes one as above, and it is made
-    anew with all steps. Half as many first frames, the best ones, begin two of them each. Of a clip that is longer than the window the
+    """Sketches, in a third of the steps, of how first frames that were drawn so go on: half as many of these, the best ones, begin two sketches each.
+    The captioners take one, and it is made whole from where its sketch had decided what happens. Of a clip that is longer than the window the
     first window is sketched. 1 to 64; 1 sketches nothing. None and above 1 as for ``candidates``."""
 
     def __post_init__(self) -> None:

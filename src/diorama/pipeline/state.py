@@ -13,7 +13,7 @@ from diorama import runtime
 from diorama.flow import interpolate
 from diorama.media import Pixels
 
-__all__ = ["Cue", "LatentState", "Picture", "beginning", "blank", "side_by_side", "with_first_frame"]
+__all__ = ["Cue", "LatentState", "Picture", "beginning", "blank", "half_made", "side_by_side", "with_first_frame"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,21 @@ def beginning(state: LatentState, num_frames: int = 1) -> LatentState:
     cues = tuple(Cue(cue.prompt, cue.weight[:num_frames]) for cue in state.cues)
     latent, noise = state.latent[:, :num_frames], state.noise[:, :num_frames]
     return dataclasses.replace(state, latent=latent, noise=noise, start=state.start[:num_frames], cues=cues)
+
+
+def half_made(state: LatentState, point: Tensor, time: float) -> LatentState:
+    """Return a clip whose free cells have come to a point of the flow, to go on from there.
+
+    Args:
+        state: The clip; its cells are kept (0) or free (1).
+        point: ``[C, T, h, w]``, reached from the clip's noise.
+        time: Flow time of the free cells there, between 0 and 1.
+    """
+    assert 0 < time < 1
+    assert ((state.start == 0) | (state.start == 1)).all()
+    noise = state.noise.to(point)
+    latent = torch.where(state.start == 0, state.latent, ((point - time * noise) / (1 - time)).to(state.latent))
+    return dataclasses.replace(state, latent=latent, start=state.start * time)
 
 
 def side_by_side(stills: Sequence[LatentState]) -> LatentState:

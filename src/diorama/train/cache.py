@@ -64,8 +64,7 @@ class FrozenEncoders:
             CheckpointError: the disk is full or the place is not writable.
         """
         parts = {"vae": self.autoencoder_folder, **{part: self.text_folder / part for part in ("text_encoder", "tokenizer")}}
-        if (self.text_folder / "captioner").is_dir():
-            parts["captioner"] = self.text_folder / "captioner"
+        parts |= {name: self.text_folder / name for name in ("captioner", "captioner_2") if (self.text_folder / name).is_dir()}
         try:
             for name, source in parts.items():
                 shutil.copytree(source, folder / name, dirs_exist_ok=True)

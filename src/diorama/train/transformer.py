@@ -29,8 +29,7 @@ from diorama.interop.scheduler import read_scheduler
 from diorama.media import contact_sheet, save_image
 from diorama.patches import grid_of, patchify
 from diorama.pipeline import Models, Pipeline, SchedulerConfig, write_index
-from diorama.pipeline.load import model_folder, save_models
-from diorama.text.captioner import Captioner
+from diorama.pipeline.load import load_captioner, model_folder, save_models
 from diorama.text.encoder import CompactTextEncoder
 from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
 from diorama.train.log import Work
@@ -493,10 +492,11 @@ def _stage(progress: Callable[[str, int, int], None] | None, name: str) -> Calla
 
 def _with_preferences(task: TransformerTask, folder: Path, progress: Callable[[int, int], None] | None) -> PreferenceTask:
     """Return the task with the lesson in preferences beside it, once its stills are drawn."""
-    config, captioner = task.config, task.encoders.text_folder / "captioner"
+    config, encoders = task.config, task.encoders
     models = dataclasses.replace(
-        models_with(task.transformer, config, task.encoders),
-        captioner=Captioner.load(captioner, device=task.encoders.device) if captioner.is_dir() else None,
+        models_with(task.transformer, config, encoders),
+        captioner=load_captioner(encoders.text_folder, "captioner", encoders.device),
+        captioner_2=load_captioner(encoders.text_folder, "captioner_2", encoders.device),
     )
     drawn = draw_captions(models, task.cache, config.preference, folder / "drawn", progress=progress)
     mixture = dataclasses.replace(config.data.mixture, shared=1.0, prefix=0.0, ends=0.0, subset=0.0, independent=0.0)
