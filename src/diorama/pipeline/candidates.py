@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from diorama import runtime
 from diorama.errors import InputError
 from diorama.media import Pixels
 from diorama.pipeline.load import Models
@@ -115,17 +116,17 @@ def fitness(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> Ten
     assert models.captioner is not None
     second = models.captioner_2 if max(len(clip) for clip in clips) > 1 else None
     asked = models.text_encoder.encode([cue.prompt for cue in cues]).pooled
-    liked = [_liked(captioner, models.text_encoder, clips, cues, asked) for captioner in (models.captioner, second) if captioner is not None]
-    return torch.stack(liked).mean(0)
+    captioners = [captioner for captioner in (models.captioner, second) if captioner is not None]
+    return torch.stack([_liked(captioner, models.text_encoder, clips, cues, asked, models.device) for captioner in captioners]).mean(0)
 
 
-def _liked(captioner: Captioner, texts: TextEncoder, clips: Sequence[Pixels], cues: Sequence[Cue], asked: Tensor) -> Tensor:
+def _liked(captioner: Captioner, texts: TextEncoder, clips: Sequence[Pixels], cues: Sequence[Cue], asked: Tensor, device: torch.device) -> Tensor:
     """Return how well clips show what is said of them as one captioner sees it ``[N]``.
 
     It tells in two ways: how likely it holds the prompt's words to be of each clip, which is sharp but knows no words beyond its own, and how near
     in meaning its own caption is to the prompt, by the text encoder.
     """
-    seen = captioner.see(clips)
+    seen = torch.cat(runtime.at_once(lambda clip: captioner.see([clip]), clips, device))
     told = texts.encode(captioner.write(seen)).pooled
     total = torch.zeros(len(clips))
     for cue, meaning in zip(cues, asked, strict=True):

@@ -236,7 +236,7 @@ def memory_needed(models: Models, request: Request, *, num_cues: int = 1) -> int
     num_begun = _frames_seen(models, request, frames)
     num_sketched = min(request.num_frames, finest.stride.time * num_begun)
     sketches = num_takes(models, request) * num_sketched
-    decoding *= _num_decoded_at_once(models, request, num_begun * height * width)
+    decoding *= _num_decoded_at_once(models, num_takes(models, request), num_begun * height * width)
     # Four frames, what they differ in and their flow: measured at 960x540.
     evening = 700 * pixels if finest.even_joins and request.num_frames > 1 else 0
     return max(denoising, decoding, evening) + 3 * pixels * max(2 * request.num_frames, request.num_frames + sketches)
@@ -283,11 +283,7 @@ def _animated(models: Models, request: Request, state: LatentState, progress: Pr
     noises, firsts = candidates(beginning(state, seen), request.seed, number), itertools.cycle(stills[: math.ceil(number / 2)])
     takes = [with_first_frame(take, still) for take, still in zip(noises, firsts, strict=False)]
     sketches = [_sketch(models, request, take, _part_of(progress, "takes", index, number)) for index, take in enumerate(takes)]
-    shown = partial(_decode_raw, models, fps=request.fps)
-    latents = [sketch.latent for sketch in sketches]
-    together = _num_decoded_at_once(models, request, math.prod(latents[0].shape[1:])) > 1
-    clips = runtime.at_once(shown, latents, models.device) if together else [shown(latent) for latent in latents]
-    best = best_first(models, clips, takes[0].cues)[0]
+    best = best_first(models, _shown(models, request, [sketch.latent for sketch in sketches]), takes[0].cues)[0]
     if seen == state.grid[0]:
         return _follow(models, dataclasses.replace(request, steps=sketches[best].steps_left), sketches[best].begun, progress)
     noise = torch.cat([takes[best].noise, state.noise[:, seen:]], dim=1)
@@ -318,10 +314,17 @@ def _sketch(models: Models, request: Request, take: LatentState, progress: Progr
     return _Sketch(latent, half_made(take, points[done - 1], time), int((fine < time - 1e-6).sum()))
 
 
-def _num_decoded_at_once(models: Models, request: Request, num_cells: int) -> int:
-    """Return how many sketches of so many latent cells are decoded side by side; large ones would only take more memory."""
+def _shown(models: Models, request: Request, latents: Sequence[Tensor]) -> list[Pixels]:
+    """Return the frames of latents of one size as they are chosen among."""
+    shown = partial(_decode_raw, models, fps=request.fps)
+    together = _num_decoded_at_once(models, len(latents), math.prod(latents[0].shape[1:])) > 1
+    return runtime.at_once(shown, latents, models.device) if together else [shown(latent) for latent in latents]
+
+
+def _num_decoded_at_once(models: Models, number: int, num_cells: int) -> int:
+    """Return how many of a number of latents of so many cells are decoded side by side; large ones would only take more memory."""
     is_small = num_cells <= BATCHED_TOKENS * math.prod(models.transformer.config.patch_size)
-    return min(num_takes(models, request), torch.get_num_threads()) if is_small and runtime.has_cores_to_share(models.device) else 1
+    return min(number, torch.get_num_threads()) if is_small and runtime.has_cores_to_share(models.device) else 1
 
 
 def _draw(models: Models, request: Request, state: LatentState, progress: Progress | None) -> tuple[list[Tensor], list[str]]:
@@ -335,7 +338,7 @@ def _draw(models: Models, request: Request, state: LatentState, progress: Progre
         report = _part_of(progress, "still", index, len(groups))
         latent, notes = denoise(models, alone, side_by_side(group) if len(group) > 1 else group[0], report)
         stills += torch.split(latent, 1, dim=1)
-    order = best_first(models, [decode(models, still, request.fps) for still in stills], state.cues)
+    order = best_first(models, _shown(models, request, stills), state.cues)
     return [stills[index] for index in order], notes
 
 
