@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.captioners import tiny_captioner
 
 from diorama.autoencoder.config import AutoencoderConfig
 from diorama.autoencoder.model import Autoencoder
@@ -82,3 +84,13 @@ def test_it_can_be_written_ahead_and_an_empty_set_is_refused(home: Path, tmp_pat
     empty = CacheConfig(shards=(tmp_path / "none",), autoencoder=home / "vae0", text_encoder=home / "text")
     with pytest.raises(DataError, match="empty"):
         write_cache(empty, tmp_path, CPU)
+
+
+def test_captioners_beside_the_text_encoder_are_copied_with_it(home: Path, tmp_path: Path) -> None:
+    load_encoders(home / "vae0", home / "text", CPU).export(tmp_path / "without")
+    assert not list((tmp_path / "without").glob("captioner*"))
+    shutil.copytree(home / "text", tmp_path / "text")
+    for name in ("captioner", "captioner_2"):
+        tiny_captioner().save(tmp_path / "text" / name)
+    load_encoders(home / "vae0", tmp_path / "text", CPU).export(tmp_path / "with")
+    assert {path.name for path in (tmp_path / "with").glob("captioner*")} == {"captioner", "captioner_2"}

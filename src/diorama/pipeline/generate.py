@@ -304,14 +304,19 @@ class _Sketch(NamedTuple):
 def _sketch(models: Models, request: Request, take: LatentState, progress: Progress | None) -> _Sketch:
     """Make a clip that is no longer than the model's window in few steps."""
     steps, points = sketch_steps(request.steps), list[Tensor]()
-    latent, _ = _follow(models, dataclasses.replace(request, steps=steps), take, progress, points.append)
     done = decided(steps)
+
+    def passed(point: Tensor) -> None:
+        if len(points) < done:
+            points.append(point)
+
+    latent, _ = _follow(models, dataclasses.replace(request, steps=steps), take, progress, passed)
     if done == 0:
         return _Sketch(latent, take, request.steps)
     num_tokens = math.prod(take.grid) // math.prod(models.transformer.config.patch_size)
     coarse, fine = (models.scheduler.schedule(number, num_tokens) for number in (steps, request.steps))
     time = float(coarse[done])
-    return _Sketch(latent, half_made(take, points[done - 1], time), int((fine < time - 1e-6).sum()))
+    return _Sketch(latent, half_made(take, points[-1], time), int((fine < time - 1e-6).sum()))
 
 
 def _shown(models: Models, request: Request, latents: Sequence[Tensor]) -> list[Pixels]:
