@@ -21,7 +21,10 @@ from diorama.checkpoint import Weights, fill, open_weights, read_json, save_fold
 from diorama.errors import InputError
 from diorama.ops.conv import CausalConv3d, TimeCache, lay_out
 
-__all__ = ["Autoencoder", "Tails"]
+__all__ = ["ENCODING", "Autoencoder", "Tails"]
+
+ENCODING = ("encoder.", "quant_conv.")
+"""Beginnings of the names of those weights that latents depend on."""
 
 Tails = tuple[tuple[Tensor, ...], ...]
 """What the causal layers remember between chunks: for every tile, the tails of a ``TimeCache``."""

@@ -1,4 +1,4 @@
-"""``diorama models list|plan|export|import``: what there is, what it takes, and how it comes in and out."""
+"""``diorama models list|plan|export|import|average``: what there is, what it takes, how it comes in and out, and the mean of two."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diorama.interop.plan import Blueprint, Footprint, Work
     from diorama.interop.settings import Settings
 
-__all__ = ["Export", "Import", "List", "Plan", "parse_bytes", "run"]
+__all__ = ["Average", "Export", "Import", "List", "Plan", "parse_bytes", "run"]
 
 GIB = 2**30
 
@@ -100,6 +100,20 @@ class Import:
     """Number format of the weights."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """Write the model half way between two trainings of one model, which is often better than both."""
+
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FIRST")]
+    """Model folder."""
+    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SECOND")]
+    """Model folder; all but the transformer is taken from here."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """Folder to write."""
+    share: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.5
+    """How much of the second, from 0 to 1."""
+
+
 def run(arguments: Sequence[str]) -> None:
     """Run one of the actions."""
     actions = {
@@ -107,6 +121,7 @@ def run(arguments: Sequence[str]) -> None:
         "plan": ("what a request takes, and which settings fit a card, before anything is downloaded", _plan),
         "export": ("a model trained here for diffusers; a LoRA for ComfyUI", _export),
         "import": ("a hub repository or original checkpoint as a model folder", _import),
+        "average": ("the mean of two trainings of one model", _average),
     }
     choose(actions, arguments, command="models")
 
@@ -220,4 +235,12 @@ def _import(arguments: Sequence[str]) -> None:
     from diorama.pipeline.load import load_models, save_models
 
     save_models(load_models(options.source, "cpu", DTYPES[options.dtype]), options.out)
+    print(options.out)
+
+
+def _average(arguments: Sequence[str]) -> None:
+    options: Average = parse(Average, arguments, command="models average")
+    from diorama.interop.average import average_folders
+
+    average_folders(options.first, options.second, options.out, share=options.share)
     print(options.out)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diorama import data, runtime
-from diorama.autoencoder.model import Autoencoder
+from diorama.autoencoder.model import ENCODING, Autoencoder
 from diorama.checkpoint import read_json, tensors_hash
 from diorama.data import Encoders, LatentCache, ShardSet
 from diorama.errors import CheckpointError
@@ -25,8 +25,6 @@ from diorama.worlds.captions import mirror_caption
 
 __all__ = ["CacheConfig", "FrozenEncoders", "load_encoders", "open_cache", "packaged_model", "write_cache"]
 
-_ENCODING = ("encoder.", "quant_conv.")
-"""Beginnings of the names of those weights of an autoencoder that latents depend on."""
 _SEEN = 2**16
 """Bytes at each end of a file that tell it from others of its size."""
 
@@ -83,7 +81,7 @@ class FrozenEncoders:
             return encoded.states, encoded.mask, encoded.pooled
 
         # Latents stay what they are when only the decoder is trained further.
-        encoding = {name: value for name, value in self.autoencoder.state_dict().items() if name.startswith(_ENCODING)}
+        encoding = {name: value for name, value in self.autoencoder.state_dict().items() if name.startswith(ENCODING)}
         video_weights = {**encoding, "mean": self.autoencoder.latents_mean, "std": self.autoencoder.latents_std}
         texts = tensors_hash(self.text.state_dict()) if isinstance(self.text, CompactTextEncoder) else _files_hash(self.text.folder)
         identity = f"{tensors_hash(video_weights)}-{texts}"
