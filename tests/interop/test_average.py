@@ -74,6 +74,8 @@ def test_what_cannot_be_averaged_is_told_in_a_sentence(trained: Path, tmp_path: 
         average_folders(model_folder(None), trained, tmp_path / "mean", share=1.5)
     with pytest.raises(InputError, match="exists already"):
         average_folders(model_folder(None), trained, trained)
+    with pytest.raises(InputError, match="would be copied into itself"):
+        average_folders(model_folder(None), trained, trained / "vae" / "mean")
     with pytest.raises(CheckpointError, match=r"is no model folder: model_index\.json is missing"):
         average_folders(tmp_path / "nowhere", trained, tmp_path / "mean")
     config = trained / "transformer" / "config.json"

@@ -37,7 +37,7 @@ def average_folders(first: Path, second: Path, folder: Path, *, share: float = 0
         share: How much of the second, from 0 to 1.
 
     Raises:
-        InputError: the share is out of range, the place is taken, or these are not two trainings of one model; the message says what differs.
+        InputError: the share is out of range, the place is taken or inside the second, or these are not two trainings of one model; the message says what differs.
         CheckpointError: a folder cannot be read, or the place is not writable.
     """
     first, second, folder = Path(first), Path(second), Path(folder)
@@ -45,6 +45,8 @@ def average_folders(first: Path, second: Path, folder: Path, *, share: float = 0
         raise InputError(f"share {share:g} is out of range: 0 is the first model, 1 the second, 0.5 half way")
     if folder.exists():
         raise InputError(f"{folder} exists already; give another place, or delete it")
+    if second.resolve() in folder.resolve().parents:
+        raise InputError(f"{folder} lies in {second}, which would be copied into itself; give a place outside")
     for model in (first, second):
         if not (model / _INDEX).is_file():
             raise CheckpointError(f"{model} is no model folder: {_INDEX} is missing; give for example the export of a training")
