@@ -37,7 +37,8 @@ def average_folders(first: Path, second: Path, folder: Path, *, share: float = 0
         share: How much of the second, from 0 to 1.
 
     Raises:
-        InputError: the share is out of range, the place is taken or inside the second, or these are not two trainings of one model; the message says what differs.
+        InputError: the share is out of range, the place is taken or inside the second, or these are not two trainings of one model; the message
+            says what differs.
         CheckpointError: a folder cannot be read, or the place is not writable.
     """
     first, second, folder = Path(first), Path(second), Path(folder)
