@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def change(folder: Path, part: str, stem: str, name: str) -> None:
     save_folder(folder / part, tensors, read_json(folder / part / "config.json"), stem=stem)
 
 
-def test_it_lies_between_both_and_generates(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_lies_between_both_and_opens(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["models", "average", str(model_folder(None)), str(trained), str(tmp_path / "mean"), "--share", "0.25"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "mean")
     start, end, mean = (open_weights(folder / "transformer", stem=STEM).tensors for folder in (model_folder(None), trained, tmp_path / "mean"))
@@ -56,8 +57,7 @@ def test_the_ends_are_the_models_themselves(trained: Path, tmp_path: Path) -> No
 def test_a_newer_decoder_is_no_hindrance(trained: Path, tmp_path: Path) -> None:
     change(trained, "vae", STEM, next(name for name in open_weights(trained / "vae", stem=STEM).tensors if name.startswith("decoder.")))
     average_folders(model_folder(None), trained, tmp_path / "mean")
-    decoders = (load_tensors(folder / "vae", stem=STEM) for folder in (trained, tmp_path / "mean"))
-    theirs, ours = decoders
+    theirs, ours = (load_tensors(folder / "vae", stem=STEM) for folder in (trained, tmp_path / "mean"))
     assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
 
 
@@ -67,6 +67,14 @@ def test_transformers_that_speak_of_other_things_are_refused(trained: Path, tmp_
     with pytest.raises(InputError, match=f"not two trainings of one model: {part} differs"):
         average_folders(model_folder(None), trained, tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
+
+
+def test_latents_of_another_scale_are_refused(trained: Path, tmp_path: Path) -> None:
+    path = trained / "vae" / "config.json"
+    config = read_json(path)
+    path.write_text(json.dumps(config | {"latents_std": [2 * value for value in config["latents_std"]]}))
+    with pytest.raises(InputError, match="vae differs"):
+        average_folders(model_folder(None), trained, tmp_path / "mean")
 
 
 def test_what_cannot_be_averaged_is_told_in_a_sentence(trained: Path, tmp_path: Path) -> None:
