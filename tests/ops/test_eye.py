@@ -9,10 +9,10 @@ import torch
 from diorama.ops.eye import Eye, matches, matches_plain, pick
 
 
-def eye() -> Eye:
+def eye(num_frames: int = 3) -> Eye:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Eye(num_queries=4, num_frames=3, widths=(8, 8, 16), reach=1, num_heads=2, depth=1)
+        return Eye(num_queries=4, num_frames=num_frames, widths=(8, 8, 16), reach=1, num_heads=2, depth=1)
 
 
 def test_pick_keeps_both_ends_and_the_aspect_ratio() -> None:
@@ -58,6 +58,15 @@ def test_order_of_frames_matters() -> None:
     watching.times.data.normal_()
     with torch.no_grad():
         assert not torch.allclose(watching(video), watching(video.flip(1)), atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [2, 3, 5, 9])
+def test_a_still_is_a_clip_that_does_not_move(length: int) -> None:
+    watching = eye(length).eval()
+    watching.times.data.normal_()
+    still = torch.randn(2, 1, 3, 32, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(watching(still), watching(still.expand(-1, length, -1, -1, -1)), atol=1e-5, rtol=1e-4)
 
 
 def test_every_part_learns() -> None:

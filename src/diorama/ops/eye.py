@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Eye", "matches", "matches_plain", "pick"]
+__all__ = ["Eye", "matches", "matches_plain", "pick", "shrink"]
 
 
 def pick(frames: np.ndarray, num_frames: int, area: int) -> Tensor:
@@ -27,12 +27,15 @@ def pick(frames: np.ndarray, num_frames: int, area: int) -> Tensor:
         uint8 ``[num_frames, 3, h, w]`` with h and w multiples of 8.
     """
     picked = np.linspace(0, len(frames) - 1, num_frames).round().astype(int)
-    height, width = frames.shape[1:3]
-    scale = math.sqrt(area / (height * width))
-    size = [max(16, round(side * scale / 8) * 8) for side in (height, width)]
     video = torch.from_numpy(np.ascontiguousarray(frames[picked])).permute(0, 3, 1, 2).float()
-    video = functional.interpolate(video, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return video.round().clamp(0, 255).to(torch.uint8)
+    return shrink(video, area).round().clamp(0, 255).to(torch.uint8)
+
+
+def shrink(video: Tensor, area: int) -> Tensor:
+    """Resize frames ``[N, 3, H, W]`` to the size at which an eye reads them, of about ``area`` pixels; gradients pass."""
+    scale = math.sqrt(area / math.prod(video.shape[2:]))
+    size = [max(16, round(side * scale / 8) * 8) for side in video.shape[2:]]
+    return functional.interpolate(video, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
 class Eye(nn.Module):
@@ -73,11 +76,15 @@ class Eye(nn.Module):
         """Watch clips.
 
         Args:
-            video: ``[B, T, 3, H, W]`` float in [-1, 1], H and W multiples of 8.
+            video: ``[B, T, 3, H, W]`` float in [-1, 1], H and W multiples of 8; one frame alone stands for a clip that does not move.
 
         Returns:
             Mean and maximum over the frames of what each query saw, ``[B, Q, 2 D]``.
         """
+        whole = len(self.times)
+        is_still = video.shape[1] == 1
+        if is_still:  # frames in the middle of what stands still look alike, so one of them is enough
+            video = video.expand(-1, min(3, whole), -1, -1, -1)
         batch, length = video.shape[:2]
         x = functional.pixel_unshuffle(video.flatten(0, 1), 2).contiguous(memory_format=torch.channels_last)
         x = functional.silu(self.down(functional.silu(self.stem(x))))
@@ -85,7 +92,10 @@ class Eye(nn.Module):
         x = functional.silu(self.join(torch.cat([x, motion], 1)))
         x = self.block(x, length)
         seen = self._look(x)  # [B*T, Q, D]
-        seen = torch.unflatten(seen, 0, (batch, length)).transpose(1, 2) + self.times  # [B, Q, T, D]
+        seen = torch.unflatten(seen, 0, (batch, length))
+        if is_still and whole > 3:
+            seen = torch.cat([seen[:, :1], seen[:, 1:2].expand(-1, whole - 2, -1, -1), seen[:, 2:]], 1)
+        seen = seen.transpose(1, 2) + self.times  # [B, Q, T, D]
         num_queries = seen.shape[1]
         seen = seen.flatten(0, 1)
         for layer in self.layers:

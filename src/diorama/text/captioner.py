@@ -101,7 +101,7 @@ class Captioner(nn.Module):
         """Return what the eye's queries saw of clips.
 
         Args:
-            video: ``[B, T, 3, H, W]`` float in [-1, 1], T the config's, H and W multiples of 8.
+            video: ``[B, T, 3, H, W]`` float in [-1, 1], T the config's, or 1 of stills, H and W multiples of 8.
 
         Returns:
             ``[B, Q, 2 E]``.
@@ -136,7 +136,8 @@ class Captioner(nn.Module):
             What the eye's queries saw of each, ``[N, Q, 2 E]``.
         """
         size, device = self.config, self.table.weight.device
-        seen = [self.watch(pick(clip, size.num_frames, size.area)[None].to(device).float() / 127.5 - 1.0) for clip in clips]
+        picked = [pick(clip, 1 if len(clip) == 1 else size.num_frames, size.area)[None] for clip in clips]
+        seen = [self.watch(video.to(device).float() / 127.5 - 1.0) for video in picked]
         return torch.cat(seen) if seen else torch.zeros(0, size.num_queries, 2 * size.widths[-1], device=device)
 
     @torch.inference_mode()

@@ -116,7 +116,7 @@ def spoil(video: Tensor, rng: random.Random, generator: torch.Generator) -> Tens
     """Make rendered clips look like coded or generated ones, a different way each call.
 
     Args:
-        video: uint8 ``[B, T, 3, H, W]``.
+        video: ``[B, T, 3, H, W]`` uint8, or float in [-1, 1], through which gradients pass.
         rng: Chooses what is done.
         generator: Draws the noise.
 
@@ -124,7 +124,7 @@ def spoil(video: Tensor, rng: random.Random, generator: torch.Generator) -> Tens
         float ``[B, T, 3, H, W]`` in [-1, 1].
     """
     batch, length = video.shape[:2]
-    x = video.float() / 127.5 - 1.0
+    x = video if video.is_floating_point() else video.float() / 127.5 - 1.0
     if rng.random() < 0.6:  # a decoder loses what is finer than some cell
         height, width = x.shape[-2:]
         scale = rng.uniform(0.35, 0.9)
@@ -136,12 +136,12 @@ def spoil(video: Tensor, rng: random.Random, generator: torch.Generator) -> Tens
     if rng.random() < 0.8:
         gain = 1 + 0.1 * torch.randn(batch, 1, 1, 1, 1, generator=generator).clamp(-2, 2)
         shift = 0.06 * torch.randn(batch, 1, 1, 1, 1, generator=generator) + 0.02 * torch.randn(batch, 1, 3, 1, 1, generator=generator)
-        x = x * gain + shift
+        x = x * gain.to(x.device) + shift.to(x.device)
     if rng.random() < 0.6:
         amount = rng.uniform(0.0, 0.06)
         coarse = torch.randn(batch * length, 3, x.shape[-2] // 4, x.shape[-1] // 4, generator=generator)
-        wave = functional.interpolate(coarse, size=x.shape[-2:], mode="bilinear").view_as(x)
-        x = x + amount * (wave + 0.5 * torch.randn(x.shape, generator=generator))
+        wave = functional.interpolate(coarse, size=x.shape[-2:], mode="bilinear").view(x.shape)
+        x = x + (amount * (wave + 0.5 * torch.randn(x.shape, generator=generator))).to(x.device)
     return x.clamp(-1.0, 1.0)
 
 

@@ -31,7 +31,7 @@ from diorama.train.ema import Ema
 from diorama.train.log import Log, Meter, Work
 from diorama.train.optim import MuonAdamW, OptimConfig
 
-__all__ = ["LoopConfig", "Result", "Task", "run", "schedule"]
+__all__ = ["Beside", "LoopConfig", "Result", "Task", "run", "schedule"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,29 @@ class Task(Protocol):
 
     def export(self, module: nn.Module, folder: Path) -> None:
         """Write the averaged module as a folder that the package can load."""
+
+
+class Beside:
+    """A part of a task that has another lesson beside it: module, samples and export are the inner task's.
+
+    Args:
+        inner: That task.
+    """
+
+    def __init__(self, inner: Task) -> None:
+        self.inner = inner
+
+    def module(self) -> nn.Module:
+        """Return what the inner task trains."""
+        return self.inner.module()
+
+    def sample(self, module: nn.Module, folder: Path, step: int) -> None:
+        """Write what the inner task writes."""
+        self.inner.sample(module, folder, step)
+
+    def export(self, module: nn.Module, folder: Path) -> None:
+        """Write what the inner task writes."""
+        self.inner.export(module, folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from diorama import runtime
@@ -35,7 +35,7 @@ from diorama.pipeline.candidates import candidates, fitness
 from diorama.pipeline.generate import decode, denoise, prepare
 from diorama.pipeline.state import Cue, beginning, side_by_side, with_first_frame
 from diorama.train.log import Work
-from diorama.train.loop import Task
+from diorama.train.loop import Beside, Task
 from diorama.transformer import Transformer
 
 __all__ = ["Drawn", "Pair", "PairBatch", "PreferenceBatch", "PreferenceConfig", "PreferenceTask", "draw_captions", "pairs_of", "preference_loss"]
@@ -284,7 +284,7 @@ class PreferenceBatch:
     pairs: PairBatch
 
 
-class PreferenceTask:
+class PreferenceTask(Beside):
     """A task that trains a transformer, and the lesson beside it.
 
     Args:
@@ -309,15 +309,12 @@ class PreferenceTask:
         *,
         padded_to: int | None = None,
     ) -> None:
-        self.inner, self.transformer, self.config, self._times, self._padded_to = inner, transformer, config, times, padded_to
+        super().__init__(inner)
+        self.transformer, self.config, self._times, self._padded_to = transformer, config, times, padded_to
         self.reference = copy.deepcopy(transformer).requires_grad_(False).eval()
         self.pairs = pairs_of(drawn, config.margin)
         if not self.pairs:
             raise DataError(f"of {config.prompts} captions no two stills differ by preference.margin {config.margin:g}; lower it, or draw more")
-
-    def module(self) -> nn.Module:
-        """Return what the inner task trains."""
-        return self.inner.module()
 
     def describe(self) -> str:
         """Return counts of the training set."""
@@ -355,11 +352,3 @@ class PreferenceTask:
         preference, preferred = preference_loss(self.transformer, self.reference, batch.pairs, generator, self.config.beta)
         figures |= {"loss_preference": float(preference.detach()), "preferred_share": float((preferred > 0).float().mean())}
         return loss + self.config.weight * preference, figures | {"preferred_by": float(preferred.mean())}
-
-    def sample(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Write what the inner task writes."""
-        self.inner.sample(module, folder, step)
-
-    def export(self, module: nn.Module, folder: Path) -> None:
-        """Write what the inner task writes."""
-        self.inner.export(module, folder)

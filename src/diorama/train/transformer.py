@@ -33,11 +33,12 @@ from diorama.pipeline.load import load_captioner, model_folder, save_models
 from diorama.text.encoder import CompactTextEncoder
 from diorama.train.cache import FrozenEncoders, load_encoders, open_cache
 from diorama.train.log import Work
-from diorama.train.loop import LoopConfig, Result, run
+from diorama.train.loop import LoopConfig, Result, Task, run
 from diorama.train.lora import LoraConfig, LoraTask
 from diorama.train.naming import NAMED, NamingConfig, NamingHead, WithNaming, naming_loss
 from diorama.train.optim import OptimConfig
 from diorama.train.preferences import PreferenceConfig, PreferenceTask, draw_captions
+from diorama.train.rewards import Critic, RewardConfig, RewardTask
 from diorama.transformer import Transformer, TransformerConfig
 
 __all__ = [
@@ -149,6 +150,8 @@ class TransformerTrainConfig:
     """A second lesson beside the velocity; not for a LoRA."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     """A third lesson, for a model that draws already; not for a LoRA."""
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    """A fourth lesson, likewise, on the captions of worlds."""
     lora: LoraConfig | None = None
     """Train this LoRA and leave the transformer as it is; the whole transformer if None."""
     base: str | None = None
@@ -160,11 +163,11 @@ class TransformerTrainConfig:
     """Folder that holds ``text_encoder/`` and ``tokenizer/``, ours or a UMT5; the packaged model if None."""
 
     def __post_init__(self) -> None:
-        for name, weight in (("naming", self.naming.weight), ("preference", self.preference.weight)):
+        for name, weight in (("naming", self.naming.weight), ("preference", self.preference.weight), ("reward", self.reward.weight)):
             if weight and self.lora is not None:
                 raise ConfigError(f"{name}.weight trains the whole transformer and lora freezes it; leave one of them out")
-        if self.preference.weight and self.init is None and self.base is None:
-            raise ConfigError("preference.weight is for a model that draws already and this run starts from random weights; give init or base")
+            if weight and name != "naming" and self.init is None and self.base is None:
+                raise ConfigError(f"{name}.weight is for a model that draws already and this run starts from random weights; give init or base")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -479,7 +482,8 @@ def train_transformer(
     whole = TransformerTask(config, cache, transformer.to(device).requires_grad_(True), encoders)
     if config.lora is None:
         optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "naming_head"))
-        task = _with_preferences(whole, folder, _stage(progress, "drawing")) if config.preference.weight else whole
+        task: Task = _with_preferences(whole, folder, _stage(progress, "drawing")) if config.preference.weight else whole
+        task = _with_rewards(whole, task) if config.reward.weight else task
         return run(task, config.train, folder, device, optim=optim, settings=settings)
     # Muon makes all directions of a matrix equally strong; a pair starts with one matrix at 0 and needs no such thing.
     optim = dataclasses.replace(config.optim, adamw_names=(*config.optim.adamw_names, "lora"))
@@ -505,3 +509,27 @@ def _with_preferences(task: TransformerTask, folder: Path, progress: Callable[[i
         return sample_frame_times(generator, 1, mixture, shift_factor=config.scheduler.shift_for(num_tokens)).times
 
     return PreferenceTask(task, task.transformer, drawn, config.preference, times, padded_to=task.padded_to)
+
+
+def _with_rewards(whole: TransformerTask, task: Task) -> RewardTask:
+    """Return a task with the lesson in rewards beside it.
+
+    Raises:
+        ConfigError: the model has no captioner, or does not go on from a still in its own latent.
+    """
+    config, encoders = whole.config, whole.encoders
+    # The second one has an eye of its own; the first one's is the judge's, who is to have no part in this.
+    second, first = (load_captioner(encoders.text_folder, name, encoders.device) for name in ("captioner_2", "captioner"))
+    captioner = second or first
+    if captioner is None:
+        raise ConfigError("reward.weight needs a captioner that looks at what is drawn and the model has none; train one, or leave it out")
+    return RewardTask(
+        task,
+        whole.transformer,
+        whole.cache,
+        Critic(encoders.autoencoder, captioner),
+        whole.empty,
+        config.scheduler.schedule,
+        config.reward,
+        padded_to=whole.padded_to,
+    )
