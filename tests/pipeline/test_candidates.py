@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import threading
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from diorama.pipeline.items import Guide, Item, Keep
 from diorama.pipeline.load import Models, load_models, save_models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, LatentState, blank, half_made, side_by_side, with_first_frame
-from diorama.text.captioner import Captioner
+from diorama.text import Captioner, Grammar
 
 REQUEST = Request(prompt="red ball", width=48, height=32, num_frames=9, steps=2, seed=5)
 GUIDE: list[Item] = [Guide(prompt="red ball")]
@@ -229,11 +230,11 @@ def test_cues_count_by_their_weight(choosy: Models, monkeypatch: pytest.MonkeyPa
     pictures = [np.full((1, 32, 48, 3), value, np.uint8) for value in (0, 100, 200)]
 
     def see(_: Captioner, clips: Sequence[np.ndarray]) -> torch.Tensor:
-        return torch.tensor([int(clip[0, 0, 0, 0]) for clip in clips])
+        return torch.tensor([int(clip[0, 0, 0, 0]) for clip in clips])[:, None, None]
 
     def likelihood(_: Captioner, seen: torch.Tensor, text: str) -> torch.Tensor:
         wanted = {"red ball": 100, "blue cube": 200}[text]
-        return torch.where(seen == wanted, -0.01, -20.0)[:, None]
+        return torch.where(seen[:, :, 0] == wanted, -0.01, -20.0)
 
     monkeypatch.setattr(Captioner, "see", see)
     monkeypatch.setattr(Captioner, "likelihood", likelihood)
@@ -264,12 +265,49 @@ def test_the_captioner_travels_with_the_model(choosy: Models, models: Models, tm
     assert both.hash != again.hash
 
 
-def test_two_captioners_judge_clips_together_and_stills_are_judged_by_the_first(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+GRAMMAR = Grammar(
+    words={
+        "color": {"red": ("red",), "blue": ("blue",)},
+        "shape": {"sphere": ("ball",), "box": ("cube",)},
+        "motion": {"roll": ("rolls",), "fall": ("falls",)},
+    },
+    paraphrases={},
+)
+
+
+def test_two_captioners_judge_together(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     both = dataclasses.replace(choosy, captioner_2=tiny_captioner())
-    likings = {id(both.captioner): torch.tensor([3.0, 1.0, 0.0]), id(both.captioner_2): torch.tensor([0.0, 4.0, 1.0])}
-    monkeypatch.setattr(sys.modules[fitness.__module__], "_liked", lambda captioner, *_: likings[id(captioner)])
-    clips, cues = [np.zeros((5, 32, 48, 3), np.uint8)] * 3, [Cue("red ball", torch.ones(2))]
-    assert fitness(both, clips, cues).tolist() == [1.5, 2.5, 0.5]
-    assert best_first(both, clips, cues) == [1, 0, 2]
-    assert best_first(choosy, clips, cues) == [0, 1, 2]
-    assert best_first(both, [clip[:1] for clip in clips], cues) == [0, 1, 2]
+    likings = {id(both.captioner): [-3.0, -1.0, 0.0], id(both.captioner_2): [0.0, -4.0, -1.0]}
+    monkeypatch.setattr(Captioner, "likelihood", lambda self, seen, _: torch.tensor(likings[id(self)]).clamp(min=-5)[:, None])
+    monkeypatch.setattr(Captioner, "write", lambda _, seen: ["ball"] * len(seen))
+    for length in (5, 1):
+        clips, cues = [np.zeros((length, 32, 48, 3), np.uint8)] * 3, [Cue("red ball", torch.ones(2))]
+        found = fitness(both, clips, cues)
+        torch.testing.assert_close(found - found[2], torch.tensor([-1.0, -2.0, 0.0]))
+        assert best_first(both, clips, cues) == [2, 0, 1]
+        alone = fitness(choosy, clips, cues)
+        torch.testing.assert_close(alone - alone[2], torch.tensor([-3.0, -1.0, 0.0]))
+
+
+def test_what_is_named_is_set_against_what_is_not(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = dataclasses.replace(choosy, grammar=GRAMMAR)
+    asked: list[str] = []
+
+    def totals(_: Captioner, seen: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+        asked.extend(texts)
+        # The second picture is called an odd name, and is nothing else; the first might be a cube as well.
+        likely = {"red ball rolls": [-1.0, -5.0], "red cube rolls": [-1.0, -30.0], "blue ball rolls": [-30.0, -30.0], "red ball falls": [-30.0, -5.0]}
+        return torch.tensor([likely[text][int(seen[0, 0, 0])] for text in texts])
+
+    monkeypatch.setattr(Captioner, "see", lambda _, clips: torch.stack([torch.full((2, 4), float(clip.max())) for clip in clips]))
+    monkeypatch.setattr(Captioner, "totals", totals)
+    monkeypatch.setattr(Captioner, "likelihood", lambda _, seen, __: torch.zeros(len(seen), 1))
+    monkeypatch.setattr(Captioner, "write", lambda _, seen: ["ball"] * len(seen))
+    stills = [np.full((1, 32, 48, 3), value, np.uint8) for value in (0, 1)]
+    found = fitness(reads, stills, [Cue("red ball rolls", torch.ones(1))])
+    assert float(found[1] - found[0]) == pytest.approx(3 * math.log(2), rel=1e-3)
+    assert set(asked) == {"red ball rolls", "red cube rolls", "blue ball rolls"}  # a still does not move
+    clips = [np.full((5, 32, 48, 3), value, np.uint8) for value in (0, 1)]
+    found = fitness(reads, clips, [Cue("red ball rolls", torch.ones(2))])
+    assert float(found[1] - found[0]) == pytest.approx(0, abs=1e-3)  # the second one might fall
+    assert "red ball falls" in asked

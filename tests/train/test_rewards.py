@@ -28,6 +28,7 @@ from diorama.train.lora import LoraConfig
 from diorama.train.rewards import Critic, RewardBatch, RewardConfig, RewardTask, expected, reward_loss
 from diorama.train.transformer import TransformerTrainConfig, train_transformer
 from diorama.transformer import Transformer
+from diorama.worlds.words import SYNONYMS
 
 CPU = torch.device("cpu")
 LESSON = RewardConfig(weight=1.0, tokens=12, steps=3)
@@ -50,7 +51,7 @@ def critic() -> Critic:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         autoencoder = Autoencoder(AutoencoderConfig(z_dim=4, widths=(8, 8, 8))).eval().requires_grad_(False)
-    return Critic(autoencoder, tiny_captioner())
+    return Critic(autoencoder, tiny_captioner(), SYNONYMS)
 
 
 def batch(frames: int = 1, steps: int = 1) -> RewardBatch:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diorama.errors import InputError
-from diorama.worlds.captions import RESERVED, SYNONYMS, caption, mirror_caption, other_shapes, paraphrase
+from diorama.worlds.captions import RESERVED, SYNONYMS, caption, mirror_caption, paraphrase
 from diorama.worlds.scene import CAMERA_MOVES, COLORS, FINISHES, FLOORS, LIGHTS, MOTIONS, SHAPES, SIZES, Body, Scene
 
 DrawScene = Callable[[int], Scene]
@@ -148,23 +148,3 @@ def test_mirroring_exchanges_left_and_right_only() -> None:
 @given(st.text(alphabet="lefright LEFRIGHTward-,.s", max_size=60))
 def test_mirroring_twice_gives_the_text_back(text: str) -> None:
     assert mirror_caption(mirror_caption(text)) == text
-
-
-def test_other_shapes_are_said_of_the_same_scene(draw_scene: DrawScene) -> None:
-    assert other_shapes("A red ball rolls towards a Cube; the sphere hits it.") == [
-        "A red cube rolls towards a Cube; the cube hits it.",
-        "A red cylinder rolls towards a Cube; the cylinder hits it.",
-        "A red cone rolls towards a Cube; the cone hits it.",
-        "A red capsule rolls towards a Cube; the capsule hits it.",
-        "A red ball rolls towards a ball; the sphere hits it.",
-        "A red ball rolls towards a cylinder; the sphere hits it.",
-        "A red ball rolls towards a cone; the sphere hits it.",
-        "A red ball rolls towards a capsule; the sphere hits it.",
-    ]
-    assert other_shapes("a pillow beside a football, boxed") == []
-    for seed in range(20):
-        scene = draw_scene(seed)
-        text = caption(scene, seed).dense
-        others = other_shapes(text)
-        assert len(set(others)) == len(others) == 4 * len({body.shape for body in scene.bodies})
-        assert text not in others

@@ -9,8 +9,10 @@ Source: ranking samples by a second network is as in https://arxiv.org/abs/2102.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from diorama.media import Pixels
 from diorama.pipeline.load import Models
 from diorama.pipeline.request import Request
 from diorama.pipeline.state import Cue, LatentState, blank
-from diorama.text import Captioner, TextEncoder
+from diorama.text import Captioner, alternatives, in_known_words
 
 __all__ = ["best_first", "candidates", "decided", "fitness", "num_candidates", "num_takes", "sketch_steps", "still_steps", "told_apart"]
 
@@ -32,6 +34,12 @@ _SKETCH_STEPS = 8
 """Fewest steps that show how a clip moves."""
 _SAYABLE = 0.2
 """A piece of a prompt counts if the captioner would write it of some picture with at least this probability."""
+_SEEN = ("color", "shape", "floor", "light")
+"""What a prompt names of a picture that is set against what it does not name; attributes of the grammar."""
+_SEEN_MOVING = ("motion", "direction", "camera", "shot")
+"""The same of clips that are longer than a frame."""
+_NAMED = 3.0
+"""How much it counts that a thing is likelier than others which the prompt does not name, beside the prompt's own likelihood (docs/log.md)."""
 _MEANING = 30.0
 """What a cosine of 1 between the meanings of caption and prompt is worth, in units of log-probability; 10 to 100 do alike (docs/log.md)."""
 
@@ -105,8 +113,7 @@ def best_first(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> 
 def fitness(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> Tensor:
     """Return how well each of several clips shows what is said of all of them, in units of log-probability ``[N]``; only differences count.
 
-    Clips are judged by both captioners, if there are two, and stills by the first: two that see with different eyes seldom like the same fault,
-    and the second knows motion better than it knows stills (docs/log.md).
+    Clips are judged by both captioners, if there are two: two that see with different eyes seldom like the same fault.
 
     Args:
         models: Whose captioners, of which it must have one, and text encoder judge.
@@ -114,27 +121,51 @@ def fitness(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> Ten
         cues: What is said; each counts by its mean weight.
     """
     assert models.captioner is not None
-    second = models.captioner_2 if max(len(clip) for clip in clips) > 1 else None
-    asked = models.text_encoder.encode([cue.prompt for cue in cues]).pooled
-    captioners = [captioner for captioner in (models.captioner, second) if captioner is not None]
-    return torch.stack([_liked(captioner, models.text_encoder, clips, cues, asked, models.device) for captioner in captioners]).mean(0)
-
-
-def _liked(captioner: Captioner, texts: TextEncoder, clips: Sequence[Pixels], cues: Sequence[Cue], asked: Tensor, device: torch.device) -> Tensor:
-    """Return how well clips show what is said of them as one captioner sees it ``[N]``.
-
-    It tells in two ways: how likely it holds the prompt's words to be of each clip, which is sharp but knows no words beyond its own, and how near
-    in meaning its own caption is to the prompt, by the text encoder.
-    """
-    seen = torch.cat(runtime.at_once(lambda clip: captioner.see([clip]), clips, device))
-    told = texts.encode(captioner.write(seen)).pooled
+    heard = [(cue.prompt, weight) for cue in cues if (weight := float(cue.weight.mean())) > 0]
+    meanings = models.text_encoder.encode([prompt for prompt, _ in heard]).pooled
+    named = [_read(models, prompt, moves=max(map(len, clips)) > 1) for prompt, _ in heard]
+    captioners = [captioner for captioner in (models.captioner, models.captioner_2) if captioner is not None]
     total = torch.zeros(len(clips))
-    for cue, meaning in zip(cues, asked, strict=True):
-        weight = float(cue.weight.mean())
-        if weight > 0:
-            likely = told_apart(captioner.likelihood(seen, cue.prompt))
-            total += weight * (likely + _MEANING * functional.cosine_similarity(told, meaning[None]).cpu())
+    for captioner in captioners:
+        seen = torch.cat(runtime.at_once(partial(_see, captioner), clips, models.device))
+        told = models.text_encoder.encode(captioner.write(seen)).pooled
+        for (_, weight), (prompt, others), meaning in zip(heard, named, meanings, strict=True):
+            alike = functional.cosine_similarity(told, meaning[None]).cpu()
+            fits = told_apart(captioner.likelihood(seen, prompt)) + _NAMED * _beside(captioner, seen, prompt, others) + _MEANING * alike
+            total += weight / len(captioners) * fits
     return total
+
+
+def _see(captioner: Captioner, clip: Pixels) -> Tensor:
+    return captioner.see([clip])
+
+
+def _read(models: Models, prompt: str, *, moves: bool) -> tuple[str, list[list[str]]]:
+    """Return a prompt in the words of captions, and what it would say of other scenes, by the grammar that the model carries, if it carries one."""
+    if models.grammar is None:
+        return prompt, []
+    known = in_known_words(prompt, models.grammar, models.text_encoder)
+    return known, alternatives(known, models.grammar.words, (*_SEEN, *_SEEN_MOVING) if moves else _SEEN)
+
+
+def _beside(captioner: Captioner, seen: Tensor, prompt: str, others: Sequence[Sequence[str]]) -> Tensor:
+    """Return how likely all that a prompt names is of each clip beside what it does not name ``[N]``, at most 0.
+
+    What a captioner would rather have said in other words tells nothing here, and what it holds for another thing tells much.
+
+    Args:
+        captioner: Who saw them.
+        seen: What it saw, ``[N, Q, 2 E]``.
+        prompt: In its words.
+        others: For each thing that is named, the prompts that name another one in its place.
+    """
+    if not others:
+        return torch.zeros(len(seen))
+    texts = [prompt, *itertools.chain.from_iterable(others)]
+    with torch.inference_mode():
+        rows = [captioner.totals(one.expand(len(texts), -1, -1), texts).cpu() for one in seen[:, None]]
+    whole, *beside = torch.split(torch.stack(rows, dim=1), [1, *map(len, others)])
+    return torch.stack([torch.cat([whole, part]).log_softmax(0)[0] for part in beside]).sum(0)
 
 
 def told_apart(pieces: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from diorama.text.captioner import Captioner, CaptionerConfig
 from diorama.text.encoder import CompactTextConfig, CompactTextEncoder, load_text_encoder
+from diorama.text.meaning import alternatives, in_known_words
 from diorama.text.rewrite import Grammar, rewrite, rewrite_with_endpoint, split_prompt
 from diorama.text.states import TextEncoder, TextStates
 from diorama.text.tokenizer import PromptTokenizer, Tokens, build_vocabulary
@@ -25,7 +26,9 @@ __all__ = [
     "TextStates",
     "Tokens",
     "Umt5TextEncoder",
+    "alternatives",
     "build_vocabulary",
+    "in_known_words",
     "load_text_encoder",
     "load_umt5",
     "rewrite",

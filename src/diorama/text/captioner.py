@@ -179,6 +179,22 @@ class Captioner(nn.Module):
         pieces: Tensor = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].cpu()
         return pieces
 
+    def totals(self, seen: Tensor, texts: Sequence[str], kinds: Tensor | None = None) -> Tensor:
+        """Return how likely texts are as captions of clips, each of one; gradients pass to what was seen.
+
+        Args:
+            seen: Of `see` or `watch`, ``[N, Q, 2 E]``.
+            texts: N captions; what is beyond ``max_tokens`` is left out.
+            kinds: Places in ``KINDS``, ``[N]``; None for dense ones.
+
+        Returns:
+            Log-probabilities ``[N]`` float32.
+        """
+        ids = self.tokenizer.encode(texts, self.config.max_tokens).ids.to(seen.device)
+        kinds = torch.zeros(len(ids), dtype=torch.int64, device=seen.device) if kinds is None else kinds
+        logits = self(seen, ids[:, :-1], kinds).float()
+        return -F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none", ignore_index=0).view(len(ids), -1).sum(1)
+
     def save(self, folder: Path) -> None:
         """Write config, vocabulary and weights, matrices as bytes with a scale for each row.
 

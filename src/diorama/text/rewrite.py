@@ -18,7 +18,7 @@ from diorama.config import load_json
 from diorama.errors import InputError
 from diorama.text.endpoint import ask
 
-__all__ = ["Grammar", "rewrite", "rewrite_with_endpoint", "split_prompt"]
+__all__ = ["Grammar", "fix_articles", "rewrite", "rewrite_with_endpoint", "split_prompt"]
 
 _FILLERS = frozenset({"a", "an", "the", "on", "in", "of", "at", "to", "by", "from", "with", "during", "warm", "open"})
 _INSTRUCTION = """\
@@ -150,10 +150,11 @@ def _translate(text: str, grammar: Grammar) -> str:
             known.update(dict.fromkeys(phrases, grammar.words[attribute][value][0]))
     pattern = "|".join(re.escape(phrase) for phrase in sorted(known, key=len, reverse=True))
     text = re.sub(rf"(?<![\w-])({pattern})(s?)(?![\w-])", lambda match: known[match[1].lower()] + match[2], text, flags=re.IGNORECASE)
-    return _fix_articles(text)
+    return fix_articles(text)
 
 
-def _fix_articles(text: str) -> str:
+def fix_articles(text: str) -> str:
+    """Make every "a" and "an" fit the word behind it."""
     return re.sub(r"\b(a)n?(?= (\w))", lambda match: f"{match[1]}{'n' if match[2].lower() in 'aeio' else ''}", text, flags=re.IGNORECASE)
 
 
@@ -180,7 +181,7 @@ def _fill_bodies(text: str, grammar: Grammar, draw: random.Random) -> tuple[str,
         return " ".join([match["article"], *before, match["shape"]])
 
     pattern = rf"\b(?P<article>an?)\s+(?P<adjectives>(?:[\w-]+\s+){{0,4}}?)(?P<shape>{_phrases(grammar.words['shape'])})\b"
-    return _fix_articles(re.sub(pattern, fill, text, flags=re.IGNORECASE)), bodies[0] if bodies else None
+    return fix_articles(re.sub(pattern, fill, text, flags=re.IGNORECASE)), bodies[0] if bodies else None
 
 
 def _mentions(text: str, grammar: Grammar, attribute: str, before: str = "") -> bool:

@@ -14,13 +14,12 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from diorama import runtime
 from diorama.autoencoder import Autoencoder
@@ -30,13 +29,14 @@ from diorama.errors import ConfigError
 from diorama.flow import SOLVERS, Guidance, combine, data_from_velocity, interpolate
 from diorama.ops.eye import shrink
 from diorama.patches import grid_of, unpack
-from diorama.text.captioner import KINDS, Captioner
+from diorama.text import Captioner, alternatives
+from diorama.text.captioner import KINDS
 from diorama.train.judge import spoil
 from diorama.train.log import Work
 from diorama.train.loop import Beside, Task
 from diorama.transformer import Transformer
 from diorama.transformer.text import TextCache
-from diorama.worlds.captions import mirror_caption, other_shapes
+from diorama.worlds.captions import mirror_caption
 
 __all__ = ["Critic", "RewardBatch", "RewardConfig", "RewardTask", "expected", "reward_loss"]
 
@@ -51,7 +51,7 @@ class RewardConfig:
     weight: float = 0.0
     """How much a look counts beside the velocity's error, in units of log-probability; 0 leaves the lesson out."""
     tokens: int = 768
-    """Tokens of what is drawn beside each batch, at most; it is one sample at least."""
+    """Tokens of what is drawn beside each batch, at most and half-way through; more where it stops early, fewer where late, one sample at least."""
     still_share: float = 0.5
     """Share of batches beside which stills are drawn, beside the others clips that go on from their first frame."""
     steps: int = 8
@@ -96,11 +96,12 @@ class Critic(nn.Module):
     Args:
         autoencoder: Whose latents they are.
         captioner: What looks at frames of them.
+        words: Of captions, as ``Grammar.words``; it knows the shapes.
     """
 
-    def __init__(self, autoencoder: Autoencoder, captioner: Captioner) -> None:
+    def __init__(self, autoencoder: Autoencoder, captioner: Captioner, words: Mapping[str, Mapping[str, tuple[str, ...]]]) -> None:
         super().__init__()
-        self.autoencoder, self.captioner = autoencoder, captioner
+        self.autoencoder, self.captioner, self.words = autoencoder, captioner, words
 
     def forward(self, latents: Tensor, batch: RewardBatch) -> Tensor:
         """Look at latents.
@@ -117,13 +118,11 @@ class Critic(nn.Module):
         frames = shrink(torch.stack([video[i, :, frame] for i, looks in enumerate(batch.looks) for frame in looks]), size.area)
         seen = self.captioner.watch(spoil(frames[:, None], random.Random(batch.seed), generator))
         captions = [caption for caption, looks in zip(batch.captions, batch.looks, strict=True) for _ in looks]
-        said = [[text, *other_shapes(text)] for _, text in captions]
-        ids = self.captioner.tokenizer.encode([text for texts in said for text in texts], size.max_tokens).ids.to(device)
+        said = [[text, *itertools.chain.from_iterable(alternatives(text, self.words, ("shape",)))] for _, text in captions]
         owners = torch.tensor([owner for owner, texts in enumerate(said) for _ in texts], device=device)
         kinds = torch.tensor([kind for kind, _ in captions], device=device)[owners]
-        logits = self.captioner(seen[owners], ids[:, :-1], kinds).float()
-        pieces = -functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none", ignore_index=0)
-        each = torch.split(pieces.view(len(ids), -1).sum(1), [len(texts) for texts in said])
+        totals = self.captioner.totals(seen[owners], [text for texts in said for text in texts], kinds)
+        each = torch.split(totals, [len(texts) for texts in said])
         return torch.stack([likely.log_softmax(0)[0] for likely in each])
 
 
@@ -260,9 +259,11 @@ class RewardTask(Beside):
         alike = self._alike[stills] or self._alike[not stills]
         shape = rng.choices(list(alike), weights=[len(group) for group in alike.values()])[0]
         _, frames, _, _ = shape
-        number = min(max(1, config.tokens // self._num_tokens(shape)), len(alike[shape]))
-        samples = [self._sample(one, rng) for one in rng.sample(alike[shape], number)]
-        visited = self._visits(config.steps, self._num_tokens(shape)).tolist()
+        stop = rng.randrange(1, config.steps)
+        # Parts of a step run side by side and wait for each other, so all take as long; a look costs as much as three steps.
+        number = int(config.tokens * (config.steps / 2 + 3) / (stop + 3)) // self._num_tokens(shape)
+        samples = [self._sample(one, rng) for one in rng.sample(alike[shape], min(max(1, number), len(alike[shape])))]
+        visited = self._visits(config.steps, self._num_tokens(shape)).tolist()[: 1 + stop]
         last = 1 + (frames - 1) * self._critic.autoencoder.config.stride.time
         looks = [[0] if frames == 1 else sorted(rng.sample(range(last // 4, last), config.looks)) for _ in samples]
         latents, texts, captions, fps = zip(*samples, strict=True)
@@ -271,7 +272,7 @@ class RewardTask(Beside):
             texts=texts,
             captions=captions,
             fps=fps,
-            visited=visited[: 1 + rng.randrange(1, config.steps)],
+            visited=visited,
             looks=looks,
             seed=rng.getrandbits(62),
         )

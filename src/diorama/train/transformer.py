@@ -40,6 +40,7 @@ from diorama.train.optim import OptimConfig
 from diorama.train.preferences import PreferenceConfig, PreferenceTask, draw_captions
 from diorama.train.rewards import Critic, RewardConfig, RewardTask
 from diorama.transformer import Transformer, TransformerConfig
+from diorama.worlds.words import SYNONYMS
 
 __all__ = [
     "ClipData",
@@ -527,7 +528,7 @@ def _with_rewards(whole: TransformerTask, task: Task) -> RewardTask:
         task,
         whole.transformer,
         whole.cache,
-        Critic(encoders.autoencoder, captioner),
+        Critic(encoders.autoencoder, captioner, SYNONYMS),
         whole.empty,
         config.scheduler.schedule,
         config.reward,

@@ -14,7 +14,7 @@ from diorama.errors import InputError
 from diorama.worlds.scene import Scene
 from diorama.worlds.words import RESERVED, SYNONYMS, Words
 
-__all__ = ["RESERVED", "SYNONYMS", "Captions", "caption", "mirror_caption", "other_shapes", "paraphrase"]
+__all__ = ["RESERVED", "SYNONYMS", "Captions", "caption", "mirror_caption", "paraphrase"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +49,6 @@ def mirror_caption(text: str) -> str:
     """Exchange left and right, for a clip flipped from left to right; twice gives the text back."""
     swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
     return re.sub(r"\b(left|right|Left|Right|LEFT|RIGHT)(?=(?:wards?|most|hand)?\b)", lambda match: swap[match[0]], text)
-
-
-def other_shapes(text: str) -> list[str]:
-    """Return what a caption in training's words would say of the same scene if one of its shapes were another one, each such caption once.
-
-    Every body of that shape changes with it. The word for the other shape is its most frequent one; a text that names no shape gives none.
-    """
-    words = SYNONYMS["shape"]
-    named = {phrase: shape for shape, phrases in words.items() for phrase in phrases}
-    pattern = re.compile(rf"\b({'|'.join(named)})\b", re.IGNORECASE)
-    said = dict.fromkeys(named[match[0].lower()] for match in pattern.finditer(text))
-
-    def exchange(shape: str, other: str) -> str:
-        return pattern.sub(lambda match: words[other][0] if named[match[0].lower()] == shape else match[0], text)
-
-    return [exchange(shape, other) for shape in said for other in words if other != shape]
 
 
 def _write(scene: Scene, seed: int, words: Words) -> Captions:
