@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.captioners import tiny_captioner
@@ -17,8 +18,8 @@ from tests.train.test_transformer import config, losses, task
 
 from diorama.autoencoder import Autoencoder
 from diorama.autoencoder.config import AutoencoderConfig
-from diorama.data import Text
-from diorama.errors import ConfigError
+from diorama.data import Sample, Text, write_shard
+from diorama.errors import ConfigError, DataError
 from diorama.flow import Guidance, combine, sample, schedule
 from diorama.ops.eye import shrink
 from diorama.runtime import generator
@@ -225,3 +226,13 @@ def test_what_cannot_be_is_refused(home: Path, tmp_path: Path) -> None:
         replace(wanted, init=None)
     with pytest.raises(ConfigError, match="needs a captioner"):
         train_transformer(replace(wanted, text_encoder=home / "text"), tmp_path / "none", CPU)
+    Transformer(replace(MODEL, patch_size=(2, 1, 1))).save(tmp_path / "pairs")
+    captions = {"captions": {"dense": ["a red ball"], "short": []}}
+    write_shard(tmp_path / "even", 0, [Sample(key="one", frames=np.zeros((13, 32, 32, 3), np.uint8), fps=12.0, record=captions)])
+    even = replace(wanted.data, shards=(tmp_path / "even",))
+    with pytest.raises(ConfigError, match="goes on from a frame in its own latent"):
+        train_transformer(replace(wanted, init=tmp_path / "pairs", data=even), tmp_path / "none", CPU)
+    plain = task(home)
+    foreign = Critic(critic().autoencoder, tiny_captioner(), {"shape": {"dog": ("dog",), "cat": ("cat",)}})
+    with pytest.raises(DataError, match="none of these names a shape"):
+        RewardTask(plain, plain.transformer, plain.cache, foreign, plain.empty, lambda steps, tokens: schedule(steps), LESSON)

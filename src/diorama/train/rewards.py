@@ -25,7 +25,7 @@ from diorama import runtime
 from diorama.autoencoder import Autoencoder
 from diorama.data import LatentCache, Text, padded
 from diorama.data.latents import first_captions
-from diorama.errors import ConfigError
+from diorama.errors import ConfigError, DataError
 from diorama.flow import SOLVERS, Guidance, combine, data_from_velocity, interpolate
 from diorama.ops.eye import shrink
 from diorama.patches import grid_of, unpack
@@ -38,7 +38,7 @@ from diorama.transformer import Transformer
 from diorama.transformer.text import TextCache
 from diorama.worlds.captions import mirror_caption
 
-__all__ = ["Critic", "RewardBatch", "RewardConfig", "RewardTask", "expected", "reward_loss"]
+__all__ = ["Critic", "RewardBatch", "RewardConfig", "RewardTask", "RewardedBatch", "expected", "reward_loss"]
 
 _DENSE = 0.85
 """Share drawn of dense captions, the others of short ones."""
@@ -205,7 +205,7 @@ def reward_loss(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Both:
+class RewardedBatch:
     """A batch of the task beside, and what is drawn."""
 
     inner: Any
@@ -225,6 +225,9 @@ class RewardTask(Beside):
         visits: Flow times from 1 to 0 of a sampler of so many steps, for so many tokens.
         config: The lesson.
         padded_to: As in ``expected``.
+
+    Raises:
+        DataError: of a few hundred samples none is called by a shape.
     """
 
     def __init__(
@@ -246,13 +249,16 @@ class RewardTask(Beside):
         self._alike: dict[bool, dict[tuple[int, ...], list[int]]] = {True: {}, False: {}}
         for index, shape in enumerate(shapes):
             self._alike[shape[1] == 1].setdefault(shape, []).append(index)
+        some = range(0, len(cache), 1 + len(cache) // 300)
+        if not any(alternatives(text, critic.words, ("shape",)) for i in some for text in first_captions(cache.shards.record(i), 1)):
+            raise DataError("reward.weight is for captions of worlds and none of these names a shape as they do; leave it out")
 
     def describe(self) -> str:
         """Return counts of the training set."""
         stills, clips = (sum(map(len, self._alike[kind].values())) for kind in (True, False))
         return f"{self.inner.describe()}; looks at what it draws of the captions of {stills} stills and {clips} clips"
 
-    def batch(self, index: int) -> _Both:
+    def batch(self, index: int) -> RewardedBatch:
         """Return a batch of the inner task, and what is drawn beside it, for the index."""
         config, rng = self.config, random.Random(f"{self.config.seed}/{index}")
         stills = rng.random() < config.still_share
@@ -276,7 +282,7 @@ class RewardTask(Beside):
             looks=looks,
             seed=rng.getrandbits(62),
         )
-        return _Both(inner=self.inner.batch(index), drawn=drawn)
+        return RewardedBatch(inner=self.inner.batch(index), drawn=drawn)
 
     def _sample(self, index: int, rng: random.Random) -> tuple[Tensor, Text, tuple[int, str], float]:
         record, mirrored = self.cache.shards.record(index), rng.randrange(self.cache.num_variants)
@@ -290,7 +296,7 @@ class RewardTask(Beside):
         _, frames, height, width = shape
         return math.prod(grid_of((frames, height, width), self.transformer.config.patch_size))
 
-    def work(self, batch: _Both) -> Work:
+    def work(self, batch: RewardedBatch) -> Work:
         """Return the size of a batch; of what is drawn the transformer's part is counted."""
         inner, drawn = self.inner.work(batch.inner), batch.drawn
         lengths = [self._num_tokens(drawn.latents.shape[1:])] * len(drawn.texts)
@@ -298,7 +304,7 @@ class RewardTask(Beside):
         flops = (2.0 * len(drawn.visited) + 2) * self.transformer.num_flops(lengths, num_text)
         return Work(samples=inner.samples + len(lengths), tokens=inner.tokens + sum(lengths), flops=inner.flops + flops)
 
-    def loss(self, batch: _Both, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: RewardedBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the inner task's loss with the lesson's beside it, and figures of both."""
         loss, figures = self.inner.loss(batch.inner, generator)
         scale = self.config.guidance_scale

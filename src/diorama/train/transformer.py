@@ -519,6 +519,8 @@ def _with_rewards(whole: TransformerTask, task: Task) -> RewardTask:
         ConfigError: the model has no captioner, or does not go on from a still in its own latent.
     """
     config, encoders = whole.config, whole.encoders
+    if whole.transformer.config.patch_size[0] > 1:
+        raise ConfigError("reward.weight needs a model that goes on from a frame in its own latent, and this one does not; leave it out")
     # The second one has an eye of its own; the first one's is the judge's, who is to have no part in this.
     second, first = (load_captioner(encoders.text_folder, name, encoders.device) for name in ("captioner_2", "captioner"))
     captioner = second or first
