@@ -45,6 +45,18 @@ def test_autocast_gives_bf16_only_where_asked() -> None:
         assert (x @ x).dtype in (torch.float32, torch.bfloat16)
 
 
+@pytest.mark.parametrize(
+    ("amx", "avx512", "intel", "fast"),
+    [(True, True, True, True), (False, True, True, False), (False, True, False, True), (False, False, False, False), (False, False, True, False)],
+)
+def test_bf16_is_taken_where_the_cpu_is_fast_at_it(monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, intel: bool, fast: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(runtime, "_is_intel", lambda: intel)
+    assert runtime.fast_dtype(CPU) == (torch.bfloat16 if fast else torch.float32)
+    assert runtime.fast_dtype(torch.device("cuda")) == torch.bfloat16
+
+
 def test_measures_are_positive() -> None:
     assert runtime.matmul_rate(CPU, torch.float32, size=64, seconds=0.01) > 0
     assert 0 < runtime.peak_memory() < 2**45

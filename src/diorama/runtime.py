@@ -79,9 +79,24 @@ def autocast(device: torch.device, *, enabled: bool | None = None) -> contextlib
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """Return bf16 where a device multiplies it faster than fp32, else float32; a CPU without instructions for bf16 is up to 70 times slower at it."""
-    cpu = device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if cpu or device.type == "cuda" else torch.float32
+    """Return bf16 where a device multiplies it faster than fp32, else float32.
+
+    A CPU without instructions for bf16 is up to 70 times slower at it. With those of AVX512 alone AMD's are 2 to 3 times as fast as with fp32 and
+    Intel's half as fast, for they take two turns where fp32 takes one in each of two units; Intel's fast ones are AMX (docs/log.md, 2026-11-30).
+    """
+    is_fast = device.type == "cuda" or (device.type == "cpu" and _is_fast_at_bf16())
+    return torch.bfloat16 if is_fast else torch.float32
+
+
+def _is_fast_at_bf16() -> bool:
+    return bool(torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and not _is_intel()))
+
+
+@functools.cache
+def _is_intel() -> bool:
+    """Tell whether Intel made the CPU; where the system does not say who did, it did not."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "GenuineIntel" in cpuinfo.read_text(encoding="utf-8", errors="replace")
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
