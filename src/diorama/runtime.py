@@ -81,8 +81,8 @@ def autocast(device: torch.device, *, enabled: bool | None = None) -> contextlib
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return bf16 where a device multiplies it faster than fp32, else float32.
 
-    A CPU without instructions for bf16 is up to 70 times slower at it. With those of AVX512 alone AMD's are 2 to 3 times as fast as with fp32 and
-    Intel's half as fast, for they take two turns where fp32 takes one in each of two units; Intel's fast ones are AMX (docs/log.md, 2026-11-30).
+    A CPU without instructions for bf16 is up to 70 times slower at it. With those of AVX512 alone AMD's are three times as fast as with fp32 and
+    Intel's half as fast; Intel's fast ones are AMX (docs/log.md, 2026-11-30).
     """
     is_fast = device.type == "cuda" or (device.type == "cpu" and _is_fast_at_bf16())
     return torch.bfloat16 if is_fast else torch.float32

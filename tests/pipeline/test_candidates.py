@@ -244,6 +244,8 @@ def test_cues_count_by_their_weight(choosy: Models, monkeypatch: pytest.MonkeyPa
     assert best_first(choosy, pictures, [red]) == [1, 0, 2]
     assert best_first(choosy, pictures, [dataclasses.replace(blue, weight=torch.ones(2))]) == [2, 0, 1]
     assert best_first(choosy, pictures, [red, dataclasses.replace(blue, weight=torch.full((2,), 2.0))])[0] == 2
+    silent = [dataclasses.replace(cue, weight=torch.zeros(1)) for cue in (red, blue)]
+    assert best_first(choosy, pictures, silent) == [0, 1, 2]
 
 
 def test_the_nearer_meaning_wins_where_no_word_is_known(choosy: Models, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_what_is_given_is_kept_where_the_latent_knows_all_of_it(models: Models) 
     source = desk.open(moving(11))
     come = lead(source.head(2)[::-1], 4)[::-1]
     assert torch.equal(keeps[0].latent, desk.encode(np.concatenate([come, source.head(1)]))[:, 1:])
-    assert torch.equal(keeps[1].latent, desk.encode(source.head(9))[:, 1:])
+    torch.testing.assert_close(keeps[1].latent, desk.encode(source.head(9))[:, 1:])  # other chunks, other rounding
     begun = film_of(models, Card(at=0, clip=moving(9)), seconds=3)
     assert [(keep.frame, keep.noise) for keep in begun.shots[0].items if isinstance(keep, Keep)] == [(0, 0.0)]
     seen = film_of(models, Card(at=1, picture=moving(9, shade=7)), seconds=3)

@@ -122,6 +122,8 @@ def fitness(models: Models, clips: Sequence[Pixels], cues: Sequence[Cue]) -> Ten
     """
     assert models.captioner is not None
     heard = [(cue.prompt, weight) for cue in cues if (weight := float(cue.weight.mean())) > 0]
+    if not heard:
+        return torch.zeros(len(clips))
     meanings = models.text_encoder.encode([prompt for prompt, _ in heard]).pooled
     named = [_read(models, prompt, moves=max(map(len, clips)) > 1) for prompt, _ in heard]
     captioners = [captioner for captioner in (models.captioner, models.captioner_2) if captioner is not None]
