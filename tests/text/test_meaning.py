@@ -10,6 +10,10 @@ from diorama import Pipeline
 from diorama.text import Grammar, TextEncoder, alternatives, in_known_words
 from diorama.worlds.words import RESERVED, SYNONYMS
 
+OTHERS = """
+masonry noon ascending banded surface circling revolving chessboard dog car tree house edge camera view beach person spinning apple brick meadow
+"""
+
 
 @pytest.fixture(scope="module")
 def packaged() -> tuple[Grammar, TextEncoder]:
@@ -33,7 +37,15 @@ def test_words_that_captions_never_use_become_those_that_mean_the_same(packaged:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "...", "A large red ball rolls to the left.", "A dog runs along a beach at noon, the camera follows.", "un chien noir, 3 x 4", "\N{DOG}"],
+    [
+        "",
+        "...",
+        "A large red ball rolls to the left.",
+        "A dog runs along a beach at noon, the camera follows.",
+        OTHERS,
+        "un chien noir, 3 x 4",
+        "\N{DOG}",
+    ],
 )
 def test_words_for_other_things_stay(packaged: tuple[Grammar, TextEncoder], prompt: str) -> None:
     assert in_known_words(prompt, *packaged) == prompt

@@ -101,8 +101,13 @@ def test_gradients_reach_the_velocity_with_captions_alone() -> None:
     found = expected(transformer, batch(), text(3), generator(5), Guidance(scale=3.0))
     whole = torch.autograd.grad(found.sum(), list(transformer.parameters()))
     assert all(float(part.abs().sum()) > 0 for part in whole)
-    again = expected(transformer, batch(), text(4), generator(5), Guidance(scale=1.0))
-    assert not torch.allclose(found, again)
+    drawn, empty = batch(steps=2), text(3)
+    for one in (*drawn.texts, empty):
+        one.states.requires_grad_()
+    found = expected(transformer, drawn, empty, generator(5), Guidance(scale=3.0))
+    *heard, unheard = torch.autograd.grad(found.sum(), [*(one.states for one in drawn.texts), empty.states], allow_unused=True)
+    assert all(gradient is not None and float(gradient.abs().sum()) > 0 for gradient in heard)
+    assert unheard is None
 
 
 def test_a_look_tells_a_caption_from_those_with_other_shapes() -> None:
@@ -212,6 +217,16 @@ def test_batches_are_of_one_size_and_hold_as_many_as_they_have_room_for(home: Pa
         plain, plain.transformer, plain.cache, critic(), plain.empty, lambda steps, tokens: schedule(steps), replace(wanted, still_share=1.0)
     )
     assert {alone.batch(index).drawn.latents.shape[2] for index in range(8)} == {1}
+    many = RewardTask(
+        plain,
+        plain.transformer,
+        plain.cache,
+        critic(),
+        plain.empty,
+        lambda steps, tokens: schedule(steps),
+        replace(wanted, looks=99, still_share=0.0),
+    )
+    assert {tuple(looks) for index in range(20) for looks in many.batch(index).drawn.looks} == {(1, 2, 3, 4), tuple(range(2, 9))}
     assert lesson.describe().endswith("looks at what it draws of the captions of 1 stills and 3 clips")
 
 

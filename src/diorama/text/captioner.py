@@ -173,11 +173,8 @@ class Captioner(nn.Module):
         Returns:
             Log-probabilities ``[N, M]`` float32 on the CPU, of the M pieces of the text.
         """
-        ids = self.tokenizer.encode([text], self.config.max_tokens).ids.to(seen.device).expand(len(seen), -1)
         kinds = torch.full((len(seen),), KINDS.index(kind), device=seen.device)
-        logits = self(seen, ids[:, :-1], kinds)
-        pieces: Tensor = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].cpu()
-        return pieces
+        return self._pieces(seen, [text] * len(seen), kinds).cpu()
 
     def totals(self, seen: Tensor, texts: Sequence[str], kinds: Tensor | None = None) -> Tensor:
         """Return how likely texts are as captions of clips, each of one; gradients pass to what was seen.
@@ -190,10 +187,14 @@ class Captioner(nn.Module):
         Returns:
             Log-probabilities ``[N]`` float32.
         """
+        kinds = torch.zeros(len(texts), dtype=torch.int64, device=seen.device) if kinds is None else kinds
+        return self._pieces(seen, texts, kinds).sum(1)
+
+    def _pieces(self, seen: Tensor, texts: Sequence[str], kinds: Tensor) -> Tensor:
+        """Return the log-probability of each piece of a text for each clip ``[N, M]`` float32, 0 behind the end of a shorter one."""
         ids = self.tokenizer.encode(texts, self.config.max_tokens).ids.to(seen.device)
-        kinds = torch.zeros(len(ids), dtype=torch.int64, device=seen.device) if kinds is None else kinds
         logits = self(seen, ids[:, :-1], kinds).float()
-        return -F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none", ignore_index=0).view(len(ids), -1).sum(1)
+        return -F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none", ignore_index=0).view(len(ids), -1)
 
     def save(self, folder: Path) -> None:
         """Write config, vocabulary and weights, matrices as bytes with a scale for each row.

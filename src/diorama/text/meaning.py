@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch.nn import functional
 
-from diorama.text.rewrite import Grammar, fix_articles
+from diorama.text.rewrite import Grammar, any_phrase, fix_articles
 from diorama.text.states import TextEncoder
 
 __all__ = ["alternatives", "in_known_words"]
@@ -20,7 +20,8 @@ __all__ = ["alternatives", "in_known_words"]
 _NOUNS = ("size", "finish", "color", "shape")
 """Attributes whose phrases go before a noun, or are one: a word alone tells what it means there."""
 _NEAR = 0.75
-"""Cosine above which two words mean the same: of 47 words for known things the least is 0.76, of 25 for other things the most 0.72 (docs/log.md)."""
+"""Cosine above which two words mean the same: the 47 reserved words of worlds have 0.76 or more, 21 for other things 0.72 at most
+(tests/text/test_meaning.py)."""
 
 
 @torch.inference_mode()
@@ -63,12 +64,11 @@ def alternatives(prompt: str, words: Mapping[str, Mapping[str, tuple[str, ...]]]
     found = []
     for attribute in attributes:
         values = words.get(attribute, {})
-        meaning = {phrase.lower(): value for value, phrases in values.items() for phrase in phrases}
-        choices = "|".join(re.escape(phrase) for phrase in sorted(meaning, key=len, reverse=True))
         if len(values) < 2:
             continue
+        meaning = {phrase.lower(): value for value, phrases in values.items() for phrase in phrases}
         # Every second part is a phrase of the attribute.
-        parts = re.split(rf"(?<![\w-])({choices})(?![\w-])", prompt, flags=re.IGNORECASE)
+        parts = re.split(rf"(?<![\w-])({any_phrase(values)})(?![\w-])", prompt, flags=re.IGNORECASE)
         for value in dict.fromkeys(meaning[part.lower()] for part in parts[1::2]):
             places = {place for place in range(1, len(parts), 2) if meaning[parts[place].lower()] == value}
             others = [phrases[0] for other, phrases in values.items() if other != value]

@@ -18,7 +18,7 @@ from diorama.config import load_json
 from diorama.errors import InputError
 from diorama.text.endpoint import ask
 
-__all__ = ["Grammar", "fix_articles", "rewrite", "rewrite_with_endpoint", "split_prompt"]
+__all__ = ["Grammar", "any_phrase", "fix_articles", "rewrite", "rewrite_with_endpoint", "split_prompt"]
 
 _FILLERS = frozenset({"a", "an", "the", "on", "in", "of", "at", "to", "by", "from", "with", "during", "warm", "open"})
 _INSTRUCTION = """\
@@ -136,7 +136,7 @@ def _any(grammar: Grammar, attribute: str, draw: random.Random) -> str:
     return draw.choice(values[draw.choice(list(values))])
 
 
-def _phrases(table: Mapping[str, tuple[str, ...]]) -> str:
+def any_phrase(table: Mapping[str, tuple[str, ...]]) -> str:
     """Return a pattern for any phrase of an attribute, longest first, plurals included."""
     found = sorted((phrase for phrases in table.values() for phrase in phrases), key=len, reverse=True)
     return "|".join(re.escape(phrase) for phrase in found)
@@ -169,18 +169,18 @@ def _fill_bodies(text: str, grammar: Grammar, draw: random.Random) -> tuple[str,
 
     def fill(match: re.Match[str]) -> str:
         before, shape = match["adjectives"].split(), match["shape"].lower()
-        color = next((word for word in before if re.fullmatch(_phrases(grammar.words["color"]), word, re.IGNORECASE)), None)
+        color = next((word for word in before if re.fullmatch(any_phrase(grammar.words["color"]), word, re.IGNORECASE)), None)
         if color is None:
             color = _any(grammar, "color", draw)
             before.append(color)
         bodies.append((f"{color} {match['shape']}", shapes[shape]))
         for attribute in ("finish", "size"):
-            if not any(re.fullmatch(_phrases(grammar.words[attribute]), word, re.IGNORECASE) for word in before):
+            if not any(re.fullmatch(any_phrase(grammar.words[attribute]), word, re.IGNORECASE) for word in before):
                 place = before.index(color) if attribute == "finish" else 0
                 before.insert(place, _any(grammar, attribute, draw))
         return " ".join([match["article"], *before, match["shape"]])
 
-    pattern = rf"\b(?P<article>an?)\s+(?P<adjectives>(?:[\w-]+\s+){{0,4}}?)(?P<shape>{_phrases(grammar.words['shape'])})\b"
+    pattern = rf"\b(?P<article>an?)\s+(?P<adjectives>(?:[\w-]+\s+){{0,4}}?)(?P<shape>{any_phrase(grammar.words['shape'])})\b"
     return fix_articles(re.sub(pattern, fill, text, flags=re.IGNORECASE)), bodies[0] if bodies else None
 
 

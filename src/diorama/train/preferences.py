@@ -38,11 +38,22 @@ from diorama.train.log import Work
 from diorama.train.loop import Beside, Task
 from diorama.transformer import Transformer
 
-__all__ = ["Drawn", "Pair", "PairBatch", "PreferenceBatch", "PreferenceConfig", "PreferenceTask", "draw_captions", "pairs_of", "preference_loss"]
+__all__ = [
+    "DENSE_SHARE",
+    "Drawn",
+    "Pair",
+    "PairBatch",
+    "PreferenceBatch",
+    "PreferenceConfig",
+    "PreferenceTask",
+    "draw_captions",
+    "pairs_of",
+    "preference_loss",
+]
 
 _TOGETHER = 32
 """Prompts whose stills are written at once; the most that a killed run draws again."""
-_DENSE = 0.85
+DENSE_SHARE = 0.85
 """Share of stills drawn of dense captions, the others of short ones."""
 
 
@@ -183,7 +194,7 @@ def _draw(models: Models, cache: LatentCache, config: PreferenceConfig, number: 
     """Draw of one caption; everything follows from the seed and the number."""
     generator = runtime.generator((config.seed * 1_000_003 + number + 1) % 2**63)
     index, seed = (int(torch.randint(high, (), generator=generator)) for high in (len(cache), 2**62))
-    caption = cache.choose(index, float(torch.rand((), generator=generator)), _DENSE)
+    caption = cache.choose(index, float(torch.rand((), generator=generator)), DENSE_SHARE)
     _, frames, height, width = cache.shape(index)
     cell = models.autoencoder.config.stride
     request = Request(

@@ -34,14 +34,12 @@ from diorama.text.captioner import KINDS
 from diorama.train.judge import spoil
 from diorama.train.log import Work
 from diorama.train.loop import Beside, Task
+from diorama.train.preferences import DENSE_SHARE
 from diorama.transformer import Transformer
 from diorama.transformer.text import TextCache
 from diorama.worlds.captions import mirror_caption
 
 __all__ = ["Critic", "RewardBatch", "RewardConfig", "RewardTask", "RewardedBatch", "expected", "reward_loss"]
-
-_DENSE = 0.85
-"""Share drawn of dense captions, the others of short ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class RewardConfig:
     guidance_scale: float = 4.0
     """How strongly the caption steers them; what users get is drawn so, too."""
     looks: int = 2
-    """Frames of a clip that are looked at, each as a still."""
+    """Frames of a clip that are looked at, each as a still, in its later three quarters; a clip of fewer there shows all of them."""
     seed: int = 0
     """Decides what is drawn and where it stops."""
 
@@ -271,7 +269,8 @@ class RewardTask(Beside):
         samples = [self._sample(one, rng) for one in rng.sample(alike[shape], min(max(1, number), len(alike[shape])))]
         visited = self._visits(config.steps, self._num_tokens(shape)).tolist()[: 1 + stop]
         last = 1 + (frames - 1) * self._critic.autoencoder.config.stride.time
-        looks = [[0] if frames == 1 else sorted(rng.sample(range(last // 4, last), config.looks)) for _ in samples]
+        late = range(last // 4, last)
+        looks = [[0] if frames == 1 else sorted(rng.sample(late, min(config.looks, len(late)))) for _ in samples]
         latents, texts, captions, fps = zip(*samples, strict=True)
         drawn = RewardBatch(
             latents=torch.stack(latents),
@@ -286,7 +285,7 @@ class RewardTask(Beside):
 
     def _sample(self, index: int, rng: random.Random) -> tuple[Tensor, Text, tuple[int, str], float]:
         record, mirrored = self.cache.shards.record(index), rng.randrange(self.cache.num_variants)
-        caption = self.cache.choose(index, rng.random(), _DENSE)
+        caption = self.cache.choose(index, rng.random(), DENSE_SHARE)
         texts = first_captions(record, self.cache.config.captions)
         kind = KINDS.index("dense" if texts[caption] in record["captions"].get("dense", ()) else "short")
         said = mirror_caption(texts[caption]) if mirrored else texts[caption]
